@@ -1,0 +1,139 @@
+"""The command `jaxcil VERB --config=FILE [--config.field=value] --workdir=DIR`.
+
+Exit status 0: done; 2: bad input, told in a message; 75: interrupted, the same command goes on.
+"""
+
+import importlib
+import importlib.util
+import pathlib
+import signal
+import sys
+from typing import Any, NoReturn
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+import jaxcil
+from jaxcil.errors import InputError, unknown_name
+
+VERBS = {
+    "run": "train and evaluate incremental learners, and write a report",
+    "generate": "make a labelled image set from class names",
+    "train-generator": "train a small Stable Diffusion",
+    "evaluate-synthetic": "measure what a synthetic image set is worth",
+    "benchmark": "time a part of jaxcil beside its peer",
+}
+INTERRUPTED = 75
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs one verb and exits."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _dispatch(sys.argv[1:] if arguments is None else arguments)
+    except InputError as error:
+        print(f"jaxcil: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("jaxcil: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    verb, *rest = arguments or ["--help"]
+    if verb in ("--help", "-h", "help"):
+        print(f"{__doc__}\nVerbs:\n" + "\n".join(f"  {name:20}{what}" for name, what in VERBS.items()))
+        return
+    if verb == "--version":
+        print(jaxcil.__version__)
+        return
+    if verb not in VERBS:
+        raise unknown_name("verb", verb, VERBS)
+    module = importlib.import_module(f"jaxcil.cli.{verb.replace('-', '_')}")
+    if {"--help", "-h"} & set(rest):
+        print(module.__doc__)
+        return
+    module.main(rest)
+
+
+def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
+    """Reads `--config`, its overrides and the flags of a verb.
+
+    Args:
+      arguments: those behind the verb.
+      **others: name and default of every other flag; a default of None makes it required. All are strings.
+
+    Returns:
+      The locked ConfigDict and the values of the other flags.
+
+    Raises:
+      InputError: for an unknown flag, field or file, a value of the wrong type, or a missing flag.
+    """
+    arguments = [_resolved(argument) for argument in arguments]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+    for name, default in others.items():
+        flags.DEFINE_string(name, default, "", flag_values=values)
+    _check_fields(arguments)
+    try:
+        left = values(["jaxcil", *arguments])[1:]
+    except (flags.Error, TypeError, ValueError) as error:
+        raise InputError(str(error)) from None
+    if left:
+        raise InputError(f"unexpected {' '.join(left)!r}; every argument starts with --")
+    if values["config"].value is None:
+        raise InputError(f"--config is missing; give a file, or one of: {', '.join(sorted(_shipped()))}")
+    for name in others:
+        if values[name].value is None:
+            raise InputError(f"--{name} is missing")
+    return values["config"].value, {name: values[name].value for name in others}
+
+
+def _shipped() -> dict[str, pathlib.Path]:
+    """Config files by name: those in the package, or beside it in a checkout."""
+    package = pathlib.Path(jaxcil.__file__).parent
+    for folder in (package / "configs", package.parent / "configs"):
+        found = {path.stem: path for path in folder.glob("*.py")}
+        if found:
+            return found
+    return {}
+
+
+def _resolved(argument: str) -> str:
+    """The argument, with the path in place of the name of a shipped config."""
+    if not argument.startswith("--config="):
+        return argument
+    name = argument.partition("=")[2]
+    if pathlib.Path(name).is_file():
+        return argument
+    shipped = _shipped()
+    stem = pathlib.Path(name).name.removesuffix(".py")
+    if stem not in shipped:
+        raise InputError(f"{unknown_name('config', name, sorted(shipped))} Or give the path of a file.")
+    return f"--config={shipped[stem]}"
+
+
+def _check_fields(arguments: list[str]) -> None:
+    """Refuses overrides of fields that the config does not have, with the nearest that it has."""
+    files = [argument.partition("=")[2] for argument in arguments if argument.startswith("--config=")]
+    if not files:
+        return
+    spec = importlib.util.spec_from_file_location("config", files[-1])
+    if spec is None or spec.loader is None:
+        raise InputError(f"{files[-1]} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    known = _fields(module.get_config())
+    for argument in arguments:
+        field = argument.partition("=")[0]
+        if field.startswith("--config.") and field.removeprefix("--config.") not in known:
+            raise unknown_name("config field", field.removeprefix("--config."), known)
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
+    fields = []
+    for name, value in config.items():
+        nested = isinstance(value, ConfigDict)
+        fields += _fields(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+    return fields

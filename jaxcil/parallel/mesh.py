@@ -1,0 +1,85 @@
+"""The one place that names devices and mesh axes.
+
+One mesh of two axes: "sweep" holds runs that share nothing (seeds, hyperparameters), "data" the images of
+a batch. Training uses all devices of all processes, generation those of its own process, since processes
+share that work without talking. The axes are Auto: the compiler propagates shardings from the inputs.
+"""
+
+import math
+from typing import Any
+
+import jax
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+SWEEP, DATA = "sweep", "data"
+
+
+def training_mesh(runs: int = 1, devices: list[Any] | None = None) -> Mesh:
+    """A mesh over all devices for `runs` trainings side by side.
+
+    Runs are spread first, since they need no communication: the sweep axis is the greatest common divisor
+    of the number of runs and of devices, the data axis takes the rest.
+
+    Args:
+      runs: length of the leading axis of the training state.
+      devices: those to use; None takes all of all processes.
+    """
+    devices = jax.devices() if devices is None else devices
+    sweep = math.gcd(runs, len(devices))
+    shape = (sweep, len(devices) // sweep)
+    return jax.make_mesh(shape, (SWEEP, DATA), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def generation_mesh(devices: list[Any] | None = None) -> Mesh:
+    """A mesh over the process's own devices, all of them along the images of a batch."""
+    devices = jax.local_devices() if devices is None else devices
+    return jax.make_mesh((1, len(devices)), (SWEEP, DATA), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def per_run(mesh: Mesh) -> NamedSharding:
+    """For arrays [runs, ...]: states of several trainings."""
+    return NamedSharding(mesh, PartitionSpec(SWEEP))
+
+
+def per_image(mesh: Mesh) -> NamedSharding:
+    """For arrays [B, ...]: one batch."""
+    return NamedSharding(mesh, PartitionSpec(DATA))
+
+
+def per_step_run_and_image(mesh: Mesh) -> NamedSharding:
+    """For arrays [steps, runs, B, ...]: the batches of a chunk of steps."""
+    return NamedSharding(mesh, PartitionSpec(None, SWEEP, DATA))
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """For arrays that every device holds whole: data sets, parameters that are only read."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """Puts every array of a pytree where the sharding says."""
+    return jax.device_put(tree, sharding)
+
+
+def device_kind() -> str:
+    """Platform and model of the devices of this process, for records."""
+    device = jax.local_devices()[0]
+    return (
+        f"{device.platform}: {device.device_kind}, {jax.device_count()} in {jax.process_count()} process(es)"
+    )
+
+
+def platform() -> str:
+    """cpu, gpu or tpu."""
+    return jax.default_backend()
+
+
+def data_devices(mesh: Mesh) -> int:
+    """Number of devices that share a batch; its size must be a multiple."""
+    return mesh.shape[DATA]
+
+
+def shard_batch(mesh: Mesh, batch: Array | Any) -> Any:
+    """Places one batch [B, ...] along the data axis."""
+    return place(batch, per_image(mesh))

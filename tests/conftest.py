@@ -1,0 +1,54 @@
+"""Strict JAX for every test, on four virtual CPU devices.
+
+NPROC widens XLA's thread pool: with more virtual devices than cores, queued collectives wait for threads
+that never come (jax 0.10 and 0.11 hang). Both variables must be set before jax is imported.
+"""
+
+import os
+
+os.environ["NPROC"] = "16"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def x64():
+    """Float64 for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def strict_dtypes():
+    """Refuses implicit mixing of dtypes, as the tests of solvers, heads and losses ask."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def golden():
+    """Reads a small golden file that is stored beside the tests: `golden("er_sde/ve3_phi7_edm10.npz")`."""
+    root = pathlib.Path(__file__).parent / "golden"
+
+    def read(name: str) -> dict[str, np.ndarray]:
+        with np.load(root / name) as file:
+            return dict(file)
+
+    return read
+
+
+@pytest.fixture
+def full_golden():
+    """The folder of all golden arrays; the test is skipped where it is absent."""
+    folder = os.environ.get("JAXCIL_GOLDEN")
+    if not folder or not pathlib.Path(folder).is_dir():
+        pytest.skip("JAXCIL_GOLDEN does not name the folder of the full golden arrays")
+    return pathlib.Path(folder)
