@@ -1,0 +1,64 @@
+"""Which rows of a resident data set stand in which batch: a function of a key and the step number alone."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxcil import keys
+
+
+def take(data: Any, rows: Array) -> Any:
+    """The rows [B] of every leaf [N, ...] of a data set."""
+    return jax.tree.map(lambda leaf: leaf[rows], data)
+
+
+def steps_an_epoch(rows: np.ndarray, batch_size: int) -> int:
+    """Full batches in one pass over the rows that are not padding; 1 if there are fewer rows than a batch holds."""
+    return max(1, int((rows >= 0).sum()) // batch_size)
+
+
+@jax.jit
+def _shuffled(key: Array, rows: Array) -> Array:
+    """Rows [R] in random order, the padding (-1) last."""
+    order = jnp.where(rows < 0, jnp.inf, jax.random.uniform(key, rows.shape))
+    return rows[jnp.argsort(order)]
+
+
+@functools.lru_cache(maxsize=64)
+def _epoch(seed: bytes, rows: bytes, epoch: int) -> np.ndarray:
+    key = jax.random.wrap_key_data(jnp.frombuffer(seed, jnp.uint32))
+    return np.asarray(_shuffled(keys.fold(key, epoch), jnp.frombuffer(rows, jnp.int32)))
+
+
+def schedule(key: Array, rows: np.ndarray, batch_size: int, first: int, count: int) -> np.ndarray:
+    """The batches of steps first ... first + count - 1.
+
+    Every epoch is a new permutation of the rows; what does not fill a batch is left out, so that a batch never
+    spans two epochs. With fewer rows than a batch holds, rows repeat within it.
+
+    Args:
+      key: of this training; epoch e uses fold(key, e).
+      rows: int32 [R], numbers in the resident data set; -1 pads.
+      batch_size: B.
+      first: number of the first step.
+      count: S.
+
+    Returns:
+      int32 [S, B], without padding.
+    """
+    rows = np.ascontiguousarray(rows, np.int32)
+    valid = int((rows >= 0).sum())
+    if valid == 0:
+        raise ValueError("a training needs at least one row, got none")
+    an_epoch = steps_an_epoch(rows, batch_size)
+    seed = np.asarray(jax.random.key_data(key)).tobytes()
+    batches = np.empty((count, batch_size), np.int32)
+    for n in range(count):
+        epoch, step = divmod(first + n, an_epoch)
+        places = (step * batch_size + np.arange(batch_size)) % valid
+        batches[n] = _epoch(seed, rows.tobytes(), epoch)[places]
+    return batches
