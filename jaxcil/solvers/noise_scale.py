@@ -1,0 +1,104 @@
+"""Noise scales phi of the extended reverse-time SDE (arXiv:2309.06169, equation 8 and its table of choices).
+
+A solver may add any amount of noise h^2 a step and keep the marginals, as long as
+
+    rho = d log phi / d log lam = 1 + h^2 / g^2  >= 1.
+
+Only ratios of phi matter, and forming phi overflows float32, so a noise scale is given by
+
+    k(log lam) = log(phi / lam),        dk / d log lam = rho - 1 = h^2 / g^2 >= 0.          (1)
+
+k constant is the probability-flow ODE, k = log lam the reverse-time SDE.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+
+@flax.struct.dataclass
+class NoiseScale:
+    """k of (1) as an elementwise, differentiable function of its parameters and log lam.
+
+    `log_ratio(parameters, log_lam)` returns k in the shape of log_lam, up to a constant. The parameters
+    are leaves, so that they may be swept or fitted; the function itself is static, so let it be one of a
+    module's and not a new lambda a run, which would compile again.
+    """
+
+    log_ratio: Callable[[Any, Array], Array] = flax.struct.field(pytree_node=False)
+    parameters: Any = ()
+
+    def excess(self, log_lam: Array) -> Array:
+        """rho - 1 = dk / d log lam, elementwise, by forward differentiation."""
+
+        def k(log_lam: Array) -> Array:
+            return self.log_ratio(self.parameters, log_lam)
+
+        return jax.jvp(k, (log_lam,), (jnp.ones_like(log_lam),))[1]
+
+    def difference(self, log_lam: Array, base: Array) -> Array:
+        """k(log_lam) - k(base)."""
+        return self.log_ratio(self.parameters, log_lam) - self.log_ratio(self.parameters, base)
+
+
+def ode() -> NoiseScale:
+    """phi = lam: no noise, the probability-flow ODE."""
+    return NoiseScale(_ode)
+
+
+def power(eta: ArrayLike) -> NoiseScale:
+    """phi = lam^(1 + eta), so that h^2 = eta g^2.
+
+    eta = 0 is the ODE and eta = 1 the reverse-time SDE; more than 1 is allowed. The slope of a sample in
+    eta is infinite at eta = 0: fit from above.
+    """
+    return NoiseScale(_power, eta)
+
+
+def phi(type: int, eta: ArrayLike = 0.0) -> NoiseScale:
+    """The seven noise scales of the paper and its code.
+
+    Args:
+      type: 1: lam (ODE). 2: lam^2 (reverse-time SDE). 3: lam (exp(lam^(eta - 1) / (eta - 1)) + 10).
+        4: lam^1.5. 5: lam^2.5. 6: lam^0.9 log10(1 + 100 lam^1.5), legal up to lam = 1022 only.
+        7: lam (exp(lam^0.3) + 10), the paper's choice for images.
+      eta: of type 3 alone, not 1; a leaf.
+    """
+    if type not in range(1, 8):
+        raise ValueError(f"the noise scale type must be a whole number from 1 to 7, got {type!r}.")
+    if type == 3:
+        if isinstance(eta, (int, float)) and eta == 1:
+            raise ValueError("noise scale type 3 divides by eta - 1; eta must not be 1.")
+        return NoiseScale(_type_3, eta)
+    if type == 1:
+        return ode()
+    if type in (6, 7):
+        return NoiseScale(_type_6 if type == 6 else _type_7)
+    return power({2: 1.0, 4: 0.5, 5: 1.5}[type])
+
+
+def _ode(parameters: Any, log_lam: Array) -> Array:
+    return jnp.zeros_like(log_lam)
+
+
+def _power(eta: ArrayLike, log_lam: Array) -> Array:
+    return jnp.asarray(eta, log_lam.dtype) * log_lam
+
+
+def _type_3(eta: ArrayLike, log_lam: Array) -> Array:
+    exponent = jnp.asarray(eta, log_lam.dtype) - 1
+    return jnp.logaddexp(jnp.exp(exponent * log_lam) / exponent, math.log(10.0))
+
+
+def _type_6(parameters: Any, log_lam: Array) -> Array:
+    return jnp.log(jnp.log1p(100 * jnp.exp(1.5 * log_lam))) - 0.1 * log_lam
+
+
+def _type_7(parameters: Any, log_lam: Array) -> Array:
+    return jnp.logaddexp(jnp.exp(0.3 * log_lam), math.log(10.0))
