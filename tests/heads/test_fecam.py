@@ -1,0 +1,152 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcil.heads import fecam
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
+MODES = {
+    "default": {},
+    "nonorm": {"correlation": False},
+    "notukey": {"beta": 1.0},
+    "noshrink": {"gamma1": 0.0, "gamma2": 0.0},
+}
+
+update = jax.jit(lambda head, *arguments: head.update(*arguments))  # one program for all hyperparameters
+
+
+def fit_in_two_tasks(head, arrays):
+    features, labels = (
+        jnp.asarray(arrays["train_features"], float),
+        jnp.asarray(arrays["train_labels"], jnp.int32),
+    )
+    state = head.init(9, 16)
+    for task in (labels < 5, labels >= 5):
+        state = update(head, state, features, jnp.where(task, labels, -1))
+    return state
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("mode", MODES)
+def test_distances_are_those_of_the_official_code(golden, mode):
+    arrays = golden("incremental/fecam.npz")
+    head = fecam(**MODES[mode])
+    scores = np.asarray(
+        head.scores(fit_in_two_tasks(head, arrays), jnp.asarray(arrays["test_features"], float))
+    )
+    expected = arrays[f"{mode}_dist"]
+    # The official code works in float32; its own distance from float64 is 2.5e-7 of the largest entry
+    np.testing.assert_allclose(-scores, expected, rtol=0, atol=2.5e-7 * np.abs(expected).max())
+    np.testing.assert_array_equal(scores.argmax(axis=1), arrays[f"{mode}_pred"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_float32_predicts_what_the_official_code_predicts(golden, mode):
+    arrays = golden("incremental/fecam.npz")
+    head = fecam(**MODES[mode])
+    scores = np.asarray(head.scores(fit_in_two_tasks(head, arrays), jnp.asarray(arrays["test_features"])))
+    expected = arrays[f"{mode}_dist"]
+    # Float32 times the condition number of the covariance, some hundreds without shrinkage
+    np.testing.assert_allclose(-scores, expected, rtol=0, atol=5e-5 * np.abs(expected).max())
+    np.testing.assert_array_equal(scores.argmax(axis=1), arrays[f"{mode}_pred"])
+
+
+@pytest.mark.usefixtures("x64")
+def test_covariances_are_shrunk_twice_and_normalised_as_in_the_official_code(golden):
+    arrays = golden("incremental/fecam.npz")
+    state = fit_in_two_tasks(fecam(), arrays)
+    precision = np.einsum("cki,ckj->cij", state.whitening, state.whitening)
+    # Its Tukey transform is in float32, 6e-8 a feature
+    np.testing.assert_allclose(np.linalg.inv(precision), arrays["cov_used"], rtol=0, atol=1e-7)
+
+
+@pytest.mark.usefixtures("x64")
+def test_distances_from_given_covariances_are_exact(golden):
+    arrays = golden("incremental/fecam.npz")
+    # gamma 0 leaves a matrix that is shrunk and normalised already as it is
+    whitening = jax.vmap(fecam(gamma1=0.0, gamma2=0.0).whiten)(jnp.asarray(arrays["cov_used"]))
+    head = fecam()
+    state = head.init(9, 16)._replace(
+        means=jnp.asarray(arrays["prototypes"], float), whitening=whitening, counts=jnp.ones(9, jnp.int32)
+    )
+    # The reference scales the features to length one in float32 before it goes on in float64
+    features = arrays["test_features"]
+    features = features / (np.linalg.norm(features, axis=1, keepdims=True) + np.float32(1e-8))
+    scores = head.scores(state, jnp.asarray(features, float))
+    expected = arrays["default_dist_f64"]
+    np.testing.assert_allclose(-scores, expected, rtol=0, atol=1e-10 * expected.max())
+
+
+def relu_features(rows, dim, seed=0):
+    return np.maximum(np.random.default_rng(seed).normal(0.3, 1, (rows, dim)), 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_class_with_fewer_images_than_features_has_finite_scores(rows):
+    head = fecam()
+    features = relu_features(rows, 64)
+    features[:, :7] = 0  # features that never fire
+    state = head.update(head.init(3, 64), jnp.asarray(features), jnp.full(rows, 1))
+    assert np.isfinite(np.asarray(head.scores(state, jnp.asarray(relu_features(20, 64, 1))))[:, 1]).all()
+
+
+@pytest.mark.parametrize("correlation", [True, False])
+def test_a_singular_covariance_without_shrinkage_still_has_a_factor(correlation):
+    head = fecam(gamma1=0.0, gamma2=0.0, correlation=correlation)
+    state = head.update(head.init(3, 64), jnp.asarray(relu_features(10, 64)), jnp.full(10, 1))
+    assert np.isfinite(np.asarray(state.whitening)).all()
+
+
+def test_scaling_all_features_changes_nothing():
+    # The Tukey transform of c f is c^beta g(f): it scales the covariance, which (3) makes scale-free
+    head, features = fecam(), relu_features(40, 8)
+    labels = jnp.asarray(np.arange(40) % 3, jnp.int32)
+    one = head.update(head.init(3, 8), jnp.asarray(features), labels)
+    nine = head.update(head.init(3, 8), jnp.asarray(9 * features), labels)
+    np.testing.assert_allclose(
+        head.scores(nine, jnp.asarray(features)), head.scores(one, jnp.asarray(features)), rtol=1e-4
+    )
+
+
+def test_a_bound_on_the_images_of_a_class_changes_nothing_but_rounding():
+    features = jnp.asarray(relu_features(60, 8))
+    labels = jnp.asarray(np.arange(60) % 3, jnp.int32)
+    scores = []
+    for bound in (None, 20, 33):
+        head = fecam(images_a_class=bound)
+        state = jax.jit(head.update)(head.init(3, 8), features, labels)
+        scores.append(head.scores(state, features))
+    # Rows of zeros are added to sums: only the order of the additions may differ
+    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-5)
+    np.testing.assert_allclose(scores[2], scores[0], rtol=1e-5)
+
+
+def test_a_class_larger_than_the_bound_is_refused():
+    head = fecam(images_a_class=19)
+    with pytest.raises(ValueError, match="has 20 images"):
+        head.update(
+            head.init(3, 8), jnp.asarray(relu_features(60, 8)), jnp.asarray(np.arange(60) % 3, jnp.int32)
+        )
+
+
+def test_negative_features_are_refused_unless_the_transform_is_off():
+    features, labels = -jnp.asarray(relu_features(20, 8)), jnp.zeros(20, jnp.int32)
+    with pytest.raises(ValueError, match="ReLU"):
+        fecam().update(fecam().init(1, 8), features, labels)
+    head = fecam(beta=1.0)
+    assert np.isfinite(
+        np.asarray(head.scores(head.update(head.init(1, 8), features, labels), features))
+    ).all()
+
+
+@pytest.mark.parametrize("setting", [{"beta": 0.0}, {"gamma1": -1.0}, {"gamma2": -0.1}])
+def test_a_hyperparameter_out_of_range_is_refused(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        fecam(**setting)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match="official"):
+        fecam("offical")

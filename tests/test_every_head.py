@@ -1,0 +1,189 @@
+"""What every head must do. A new head is one line in HEADS."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcil.heads import fecam, fetril, ncm
+
+CLASSES, DIM, BATCH, BOUND = 6, 8, 64, 24
+TASKS = (range(0, 3), range(3, 4), range(4, 6))
+
+HEADS = {
+    "ncm cosine": ncm("cosine"),
+    "ncm euclidean": ncm("euclidean"),
+    "ncm unit features": ncm("euclidean", means="unit_features"),
+    "fecam": fecam(images_a_class=BOUND),
+    "fecam, bound unknown": fecam(),
+    "fetril": fetril(images_a_class=BOUND),
+    "fetril pycil": fetril("pycil", images_a_class=BOUND),
+}
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
+
+
+def task_rows(task, seed=0, images=20):
+    """Clustered features >= 0 of a task, its true rows first and padding of NaN behind: ([B, D], [B])."""
+    rng = np.random.default_rng([seed, task])
+    centres = np.random.default_rng(seed).uniform(0, 4, (CLASSES, DIM))
+    sizes = rng.integers(images - 4, images + 1, len(TASKS[task]))
+    labels = np.repeat(TASKS[task], sizes)
+    features = np.full((BATCH, DIM), np.nan, np.float32)
+    features[: len(labels)] = np.maximum(centres[labels] + rng.normal(size=(len(labels), DIM)), 0)
+    return features, np.append(labels, np.full(BATCH - len(labels), -1)).astype(np.int32)
+
+
+def probes():
+    return np.maximum(np.random.default_rng(9).normal(2, 2, (32, DIM)), 0).astype(np.float32)
+
+
+update = jax.jit(lambda head, *arguments: head.update(*arguments))  # one program a head for the whole file
+scores = jax.jit(lambda head, *arguments: head.scores(*arguments))
+
+
+def learn(head, tasks, seed=0, transform=lambda features, labels: (features, labels), dtype=jnp.float32):
+    state = head.init(CLASSES, DIM, jax.random.key(0))
+    for task in tasks:
+        features, labels = transform(*task_rows(task, seed))
+        state = update(head, state, jnp.asarray(features, dtype), jnp.asarray(labels), jax.random.key(task))
+    return state
+
+
+@every_head
+def test_a_run_compiles_update_and_scores_once(head):
+    learner, scorer = jax.jit(head.update), jax.jit(head.scores)
+    state = head.init(CLASSES, DIM, jax.random.key(0))
+    for task in range(3):
+        features, labels = task_rows(task)
+        state = learner(state, jnp.asarray(features), jnp.asarray(labels), jax.random.key(task))
+        scorer(state, jnp.asarray(probes()))
+    assert (learner._cache_size(), scorer._cache_size()) == (1, 1)
+
+
+@every_head
+def test_after_each_task_seen_classes_have_finite_scores_and_unseen_ones_are_never_predicted(head):
+    for last in range(3):
+        found = np.asarray(scores(head, learn(head, range(last + 1)), jnp.asarray(probes())))
+        seen = TASKS[last].stop
+        assert np.isfinite(found[:, :seen]).all()
+        assert (found[:, seen:] == -np.inf).all()
+
+
+@every_head
+def test_well_separated_classes_are_told_apart(head):
+    state = learn(head, range(3), transform=lambda features, labels: (5 * features, labels))
+    features, labels = (np.concatenate(parts) for parts in zip(*(task_rows(t) for t in range(3))))
+    predictions = np.asarray(scores(head, state, jnp.asarray(5 * features))).argmax(axis=1)
+    assert (predictions == labels)[labels >= 0].mean() > 0.8  # one guess in six is right by chance
+
+
+@every_head
+def test_padding_rows_are_ignored(head):
+    def cut(features, labels):
+        return features[labels >= 0], labels[labels >= 0]
+
+    padded, exact = learn(head, range(1)), learn(head, range(1), transform=cut)
+    same_scores(head, padded, exact)
+    # A later task whose rows are all padding
+    nothing = jnp.full((BATCH, DIM), jnp.nan), jnp.full(BATCH, -1), jax.random.key(1)
+    jax.tree.map(np.testing.assert_array_equal, update(head, padded, *nothing), padded)
+
+
+@every_head
+def test_the_order_of_the_rows_does_not_matter(head):
+    order = np.random.default_rng(3).permutation(BATCH)
+    shuffled = learn(head, range(3), transform=lambda features, labels: (features[order], labels[order]))
+    same_scores(head, shuffled, learn(head, range(3)))
+
+
+def same_scores(head, state, other):
+    # Sums in another order; an SVM's decisions carry the condition number of its Hessian, up to 1e3 here
+    np.testing.assert_allclose(
+        scores(head, state, jnp.asarray(probes())),
+        scores(head, other, jnp.asarray(probes())),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+@every_head
+def test_a_seed_axis_is_a_vmap(head):
+    seeds = range(3)
+    states = jax.vmap(lambda key: head.init(CLASSES, DIM, key))(jax.random.split(jax.random.key(0), 3))
+    together = jax.jit(jax.vmap(head.update))
+    for task in range(3):
+        rows = [task_rows(task, seed) for seed in seeds]
+        features, labels = (jnp.asarray(np.stack(part)) for part in zip(*rows))
+        keys = jax.random.split(jax.random.key(task), 3)
+        states = together(states, features, labels, keys)
+    assert together._cache_size() == 1
+    for seed in seeds:
+        same_scores(
+            head, jax.tree.map(lambda leaf, seed=seed: leaf[seed], states), learn(head, range(3), seed)
+        )
+
+
+LEAVES = [
+    pytest.param(head, field.name, id=f"{name}: {field.name}")
+    for name, head in HEADS.items()
+    for field in dataclasses.fields(head)
+    if field.metadata.get("pytree_node", True)
+]
+
+
+@pytest.mark.parametrize(("head", "leaf"), LEAVES)
+def test_each_continuous_hyperparameter_can_be_swept_by_vmap(head, leaf):
+    def learn_and_score(value, features, labels):
+        swept = dataclasses.replace(head, **{leaf: value})
+        state = swept.update(swept.init(CLASSES, DIM, None), features, labels, None)
+        return swept.scores(state, jnp.asarray(probes()))
+
+    task = [jnp.asarray(part) for part in task_rows(0)]
+    values = jnp.array([0.3, 0.8], jnp.float32)
+    together = jax.jit(jax.vmap(learn_and_score, in_axes=(0, None, None)))(values, *task)
+    alone = jax.jit(learn_and_score)
+    for value, row in zip(values, together):
+        np.testing.assert_allclose(row, alone(value, *task), rtol=1e-4, atol=1e-4)  # as in `same_scores`
+    assert not np.allclose(together[0], together[1], rtol=1e-3)
+
+
+@every_head
+def test_equal_input_gives_equal_bits(head):
+    jax.tree.map(np.testing.assert_array_equal, learn(head, range(3)), learn(head, range(3)))
+
+
+@every_head
+def test_the_state_keeps_its_shapes_and_float32(head):
+    first = head.init(CLASSES, DIM, jax.random.key(0))
+    state = learn(head, range(3))
+    assert [(x.shape, x.dtype) for x in state] == [(x.shape, x.dtype) for x in first]
+    assert scores(head, state, jnp.asarray(probes())).dtype == jnp.float32
+
+
+@every_head
+@pytest.mark.usefixtures("x64")
+def test_a_float64_process_works_in_float64(head):
+    state = learn(head, range(1), dtype=jnp.float64)
+    assert {x.dtype for x in jax.tree.leaves(state)} == {jnp.dtype("float64"), jnp.dtype("int32")}
+    assert scores(head, state, jnp.asarray(probes(), jnp.float64)).dtype == jnp.float64
+
+
+@every_head
+def test_a_state_taken_to_the_host_and_back_goes_on_to_the_same_bits(head):
+    halfway = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), learn(head, range(2)))
+    features, labels = (jnp.asarray(part) for part in task_rows(2))
+    resumed = update(head, halfway, features, labels, jax.random.key(2))
+    jax.tree.map(np.testing.assert_array_equal, resumed, learn(head, range(3)))
+
+
+@every_head
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_update_and_scores_lower_for_each_platform(head, platform):
+    state = head.init(CLASSES, DIM, jax.random.key(0))
+    features, labels = (jnp.asarray(part) for part in task_rows(0))
+    jax.export.export(jax.jit(head.update), platforms=[platform])(state, features, labels)
+    jax.export.export(jax.jit(head.scores), platforms=[platform])(state, features)
