@@ -61,7 +61,8 @@ def _digits(split: str, data_dir: str | None) -> ImageSet:
     builder.download_and_prepare()  # writes aside and renames; returns at once where the data stand
     # bytes, decoded here: TFDS would ask for OpenCV
     as_bytes = {"image": tfds.decode.SkipDecoding()}
-    records: Any = builder.as_data_source(split, decoders=as_bytes)
+    source: Any = builder.as_data_source  # typed as if it took no arguments
+    records = source(split=split, decoders=as_bytes)
     rows = sorted((records[n] for n in range(len(records))), key=lambda row: int(row["index"]))
     return ImageSet(
         np.stack([np.asarray(Image.open(io.BytesIO(row["image"]))) for row in rows]),

@@ -1,0 +1,137 @@
+"""The one training loop: steps in chunks, one compiled scan a chunk, a checkpoint after each.
+
+A phase's step is written for one run. Here it gets an axis of runs (seeds), batches drawn by row number from
+a data set that lies on the device, and a scan over a fixed number of steps; the steps by which the last chunk
+is too long are masked, so a phase of any length compiles once. What is saved after a chunk is the whole
+training state and the number of steps done; batches and keys follow from that number, so going on gives the
+same bits.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxcil import keys
+from jaxcil.data import batches
+from jaxcil.parallel import mesh as meshes
+from jaxcil.parallel import sweep
+
+
+class Checkpoints(Protocol):
+    """Where states are kept between chunks; `training.checkpoint.Checkpoints` is one."""
+
+    def save(self, step: int, tree: Any) -> None:
+        """Keeps the state after that many steps."""
+        ...
+
+    def restore(self, like: Any) -> tuple[int, Any] | None:
+        """The newest state and its number of steps, or None."""
+        ...
+
+
+class Report(NamedTuple):
+    """What the loop tells after a chunk."""
+
+    done: int  # steps done, of
+    total: int
+    metrics: dict[str, np.ndarray]  # mean over the chunk's steps, a number a run
+
+
+def program(step: Callable[..., Any], policy: sweep.Policy = "vmap") -> Callable[..., Any]:
+    """Compiles a phase's step for chunks of several runs; made once and used for every training of this step.
+
+    Args:
+      step: of a Phase: (train_state, batch, key) -> (train_state, metrics), for one run.
+      policy: how the axis of runs is executed.
+
+    Returns:
+      A jitted function (train_states, data, rows [S, runs, B], keys [runs], first, total) -> (train_states,
+      metrics [S, runs]) that does steps first ... first + S - 1 as far as they lie below total.
+    """
+    steps = sweep.over_runs(step, policy)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def chunk(states: Any, data: Any, rows: Array, run_keys: Array, first: Array, total: Array) -> Any:
+        def body(states: Any, numbered: tuple[Array, Array]) -> tuple[Any, Any]:
+            number, step_rows = numbered
+            step_keys = jax.vmap(lambda key: keys.fold(key, number))(run_keys)
+            new, metrics = steps(states, batches.take(data, step_rows), step_keys)
+            return jax.tree.map(lambda a, b: jnp.where(number < total, a, b), new, states), metrics
+
+        return jax.lax.scan(body, states, (first + jnp.arange(len(rows)), rows))
+
+    return chunk
+
+
+def train(
+    chunk_program: Callable[..., Any],
+    states: Any,
+    data: Any,
+    rows: np.ndarray,
+    run_keys: Array,
+    *,
+    steps: int,
+    batch_size: int,
+    chunk: int,
+    mesh: jax.sharding.Mesh | None = None,
+    checkpoints: Checkpoints | None = None,
+    tell: Callable[[Report], None] = lambda report: None,
+) -> Any:
+    """Trains all runs side by side and gives their states after the last step.
+
+    Args:
+      chunk_program: from `program`.
+      states: training states with a leading axis of runs; they are donated.
+      data: pytree of arrays [N, ...], the resident data set.
+      rows: int32 [R] or [runs, R], the rows to train on; -1 pads.
+      run_keys: [runs], one key a run: for its batches and its steps.
+      steps: optimiser steps.
+      batch_size: B of every run.
+      chunk: steps between two checkpoints.
+      mesh: None takes `training_mesh` over all devices.
+      checkpoints: where to keep states, and to go on from.
+      tell: called after every chunk, once its state is kept.
+
+    Raises:
+      FloatingPointError: when a metric stops being finite.
+    """
+    runs = len(run_keys)
+    mesh = meshes.training_mesh(runs) if mesh is None else mesh
+    if batch_size % meshes.data_devices(mesh):
+        raise ValueError(
+            f"a batch of {batch_size} images does not divide over {meshes.data_devices(mesh)} devices"
+        )
+    rows = np.broadcast_to(np.asarray(rows, np.int32), (runs, np.shape(rows)[-1]))
+    done, states = (checkpoints.restore(states) if checkpoints else None) or (0, states)
+    states = meshes.place(states, meshes.per_run(mesh))
+    data = meshes.place(data, meshes.everywhere(mesh))
+    run_keys = meshes.place(run_keys, meshes.per_run(mesh))
+    batch_keys = [keys.purpose_key(key, "batches") for key in run_keys]
+    step_keys = jax.vmap(lambda key: keys.purpose_key(key, "steps"))(run_keys)
+    while done < steps:
+        drawn = np.stack(
+            [batches.schedule(k, r, batch_size, done, chunk) for k, r in zip(batch_keys, rows)], axis=1
+        )
+        placed = meshes.place(drawn, meshes.per_step_run_and_image(mesh))
+        states, metrics = chunk_program(states, data, placed, step_keys, np.int32(done), np.int32(steps))
+        states = meshes.place(
+            states, meshes.per_run(mesh)
+        )  # or the next chunk would compile for another sharding
+        valid = min(chunk, steps - done)
+        means = {name: np.asarray(values[:valid]).mean(0) for name, values in metrics.items()}
+        for name, values in means.items():
+            if not np.isfinite(values).all():
+                raise FloatingPointError(
+                    f"{name} is {values.tolist()} between steps {done} and {done + valid}; "
+                    "lower the learning rate"
+                )
+        done += valid
+        if checkpoints:
+            checkpoints.save(done, states)
+        tell(Report(done, steps, means))
+    return states

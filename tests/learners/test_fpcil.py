@@ -1,0 +1,127 @@
+"""FPCIL: what the first training sees, what is dropped, and that the rest is a frozen extractor with a head."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcil.data import augment
+from jaxcil.heads import ncm
+from jaxcil.learners.fpcil import FPCIL, Images
+from jaxcil.training.optimizer import SGD
+from jaxcil.training.state import Task
+
+CLASSES, SIDE = 4, 8
+
+
+class OneConvolution(nn.Module):
+    """The least network that has what an extractor has: a trained convolution and batch statistics."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        convolved = nn.Conv(6, (3, 3), (2, 2))(images)
+        return nn.relu(nn.BatchNorm(not train, momentum=0.9)(convolved)).mean((1, 2))
+
+
+def make_learner(future_rows=(-1, -1)):
+    images = jax.random.randint(jax.random.key(5), (24, SIDE, SIDE, 3), 0, 256).astype(jnp.uint8)
+    data = Images(images, jnp.arange(24, dtype=jnp.int32) % CLASSES)
+    return FPCIL(
+        data=data,
+        future_rows=jnp.asarray(future_rows),
+        head=ncm(),
+        optimizer=SGD(0.05, 5e-4),
+        num_classes=CLASSES,
+        network=OneConvolution(),
+        steps=5,
+    )
+
+
+def task(index, classes, seen):
+    rows = np.flatnonzero(np.isin(np.arange(24) % CLASSES, classes))
+    masks = [jnp.isin(jnp.arange(CLASSES), jnp.asarray(which)) for which in (seen, classes)]
+    return Task(index, jnp.asarray(np.pad(rows, (0, 24 - len(rows)), constant_values=-1)), *masks)
+
+
+def train(learner, first):
+    """Task 0 by its phases, on batches of its own rows."""
+    key = jax.random.key(0)
+    state = learner.init(key, jnp.zeros((1, SIDE, SIDE, 3)))
+    extractor, head = learner.phases(0)
+    training = extractor.begin(state, first, key)
+    rows = np.asarray(learner.training_rows(first))
+    rows = jnp.asarray(rows[rows >= 0])
+    batch = Images(learner.data.images[rows], learner.data.labels[rows])
+    for n in range(learner.steps):
+        training, metrics = extractor.step(training, batch, jax.random.fold_in(key, n))
+    state = extractor.end(training, state, first)
+    return head.end(head.begin(state, first, key), state, first), training, metrics
+
+
+def test_the_first_training_is_over_first_and_future_classes_and_no_others():
+    learner = make_learner(future_rows=(2, -1))  # row 2 shows class 2
+    _, training, _ = train(learner, task(0, [0, 1], [0, 1]))
+    assert training.trained.tolist() == [True, True, True, False]
+    columns = jnp.abs(training.classifier).sum(0)
+    assert (columns > 0).tolist() == [True, True, True, False]  # column 3 had no gradient
+
+
+def test_columns_of_future_classes_are_dropped_and_the_extractor_kept():
+    learner = make_learner(future_rows=(2, 3))
+    state, training, _ = train(learner, task(0, [0, 1], [0, 1]))
+    assert (jnp.abs(state.classifier).sum(0) > 0).tolist() == [True, True, False, False]
+    jax.tree.map(np.testing.assert_array_equal, state.variables, training.variables)
+
+
+def test_without_future_rows_it_is_the_plain_method():
+    plain, _, _ = train(make_learner(), task(0, [0, 1], [0, 1]))
+    future, _, _ = train(make_learner(future_rows=(2, 3)), task(0, [0, 1], [0, 1]))
+    leaves = [jax.tree.leaves(state.variables["params"]) for state in (plain, future)]
+    assert any(not np.allclose(a, b) for a, b in zip(*leaves))  # the future images do teach
+    kernel = make_learner().init(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3))).variables["params"]
+    assert any(not np.allclose(a, b) for a, b in zip(jax.tree.leaves(kernel), leaves[0]))
+
+
+def test_unseen_classes_score_minus_infinity_until_their_real_images_come():
+    learner = make_learner(future_rows=(2, 3))
+    state, _, _ = train(learner, task(0, [0, 1], [0, 1]))
+    images = augment.to_float(learner.data.images)
+    assert np.isneginf(learner.scores(state, images)[:, 2:]).all()
+    later = task(1, [2, 3], [0, 1, 2, 3])
+    (head,) = learner.phases(1)
+    grown = head.end(head.begin(state, later, jax.random.key(1)), state, later)
+    assert np.isfinite(learner.scores(grown, images)).all()
+    jax.tree.map(np.testing.assert_array_equal, grown.variables, state.variables)  # frozen
+
+
+def test_the_head_sees_real_images_of_its_task_alone():
+    learner = make_learner(future_rows=(2, 3))
+    first = task(0, [0, 1], [0, 1])
+    state, _, _ = train(learner, first)
+    rows = np.asarray(first.rows)
+    rows = rows[rows >= 0]
+    features = learner.features(state.variables, augment.to_float(learner.data.images[rows]))
+    alone = ncm().update(ncm().init(CLASSES, features.shape[-1]), features, learner.data.labels[rows])
+    # the padded task sums the same rows in another order
+    np.testing.assert_allclose(state.head.means, alone.means, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(state.head.counts, alone.counts)
+
+
+@pytest.mark.parametrize("leaf", ["learning_rate", "weight_decay"])
+def test_hyperparameters_of_the_training_may_be_swept_by_vmap(leaf):
+    learner = make_learner()
+    first = task(0, [0, 1, 2, 3], [0, 1, 2, 3])
+    batch = Images(learner.data.images[:8], learner.data.labels[:8])
+    values = jnp.array([0.01, 0.1])
+
+    def step(value):
+        swept = learner.replace(optimizer=learner.optimizer._replace(**{leaf: value}))
+        state = swept.init(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))
+        state, _ = swept.step(swept.begin(state, first, jax.random.key(1)), batch, jax.random.key(2))
+        return state.variables["params"]
+
+    swept = jax.vmap(step)(values)
+    for n, value in enumerate(values):
+        for a, b in zip(jax.tree.leaves(swept), jax.tree.leaves(step(value))):
+            np.testing.assert_allclose(a[n], b, rtol=1e-4, atol=1e-6)  # another order of float32 sums

@@ -1,0 +1,197 @@
+"""The training loop: chunks, masks, resuming, several runs and several devices."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcil import convolution
+from jaxcil.heads import ncm
+from jaxcil.learners.fpcil import FPCIL, Images
+from jaxcil.parallel import mesh, sweep
+from jaxcil.training import loop
+from jaxcil.training.checkpoint import Checkpoints
+from jaxcil.training.optimizer import SGD
+from jaxcil.training.state import Task
+
+CLASSES, SIDE = 4, 8
+
+
+class Counter(NamedTuple):
+    """A training that adds up the rows it sees."""
+
+    total: jax.Array
+    steps: jax.Array
+
+
+def count(state, batch, key):
+    return Counter(state.total + batch.sum(), state.steps + 1), {"mean": batch.mean()}
+
+
+def count_all(steps, chunk, checkpoints=None, runs=2):
+    data = jnp.arange(10.0)
+    states = Counter(jnp.zeros(runs), jnp.zeros(runs, jnp.int32))
+    run_keys = jax.random.split(jax.random.key(0), runs)
+    told = []
+    states = loop.train(
+        loop.program(count),
+        states,
+        data,
+        np.arange(10),
+        run_keys,
+        steps=steps,
+        batch_size=5,
+        chunk=chunk,
+        mesh=mesh.training_mesh(runs, jax.devices()[:1]),
+        checkpoints=checkpoints,
+        tell=told.append,
+    )
+    return states, told
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 100])
+def test_the_length_of_a_chunk_changes_nothing(chunk):
+    states, told = count_all(8, chunk)
+    assert states.steps.tolist() == [8, 8]
+    assert states.total.tolist() == [4 * 45.0] * 2  # two steps are an epoch, four epochs of 0 + ... + 9
+    assert told[-1].done == told[-1].total == 8
+
+
+class OneConvolution(nn.Module):
+    """The least network that has what an extractor has: a trained convolution and batch statistics."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        convolve = nn.Conv(4, (3, 3), (2, 2), conv_general_dilated=convolution.conv_general_dilated)
+        return nn.relu(nn.BatchNorm(not train, momentum=0.9)(convolve(images))).mean((1, 2))
+
+
+def learner_and_data():
+    key = jax.random.key(5)
+    images = jax.random.randint(key, (32, SIDE, SIDE, 3), 0, 256).astype(jnp.uint8)
+    data = Images(images, jnp.arange(32, dtype=jnp.int32) % CLASSES)
+    learner = FPCIL(
+        data=data,
+        future_rows=jnp.full(1, -1),
+        head=ncm(),
+        optimizer=SGD(0.05, 5e-4),
+        num_classes=CLASSES,
+        network=OneConvolution(),
+        steps=6,
+        shift=1,
+    )
+    return learner, data
+
+
+def train(runs=2, devices=1, checkpoints=None, stop_after=None, policy="vmap"):
+    learner, data = learner_and_data()
+    seen = jnp.ones(CLASSES, bool)
+    task = Task(0, jnp.arange(32), seen, seen)
+    run_keys = jnp.stack([jax.random.key(seed) for seed in range(runs)])
+    begin = jax.vmap(lambda key: learner.begin(learner.init(key, jnp.zeros((1, SIDE, SIDE, 3))), task, key))
+    program = loop.program(learner.step, policy)
+
+    def tell(report):
+        if report.done == stop_after:
+            raise KeyboardInterrupt
+
+    states = loop.train(
+        program,
+        begin(run_keys),
+        data,
+        np.arange(32),
+        run_keys,
+        steps=6,
+        batch_size=8,
+        chunk=2,
+        mesh=mesh.training_mesh(runs, jax.devices()[:devices]),
+        checkpoints=checkpoints,
+        tell=tell,
+    )
+    return states, program
+
+
+def assert_trees(one, other, **tolerances):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other)):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), **tolerances)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
+    whole, _ = train()
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(KeyboardInterrupt):
+        train(checkpoints=checkpoints, stop_after=4)
+    with Checkpoints(tmp_path) as checkpoints:
+        resumed, _ = train(checkpoints=checkpoints)
+    assert_trees(whole, resumed, rtol=0, atol=0)
+    with Checkpoints(tmp_path) as checkpoints:
+        again, program = train(checkpoints=checkpoints)
+    assert program._cache_size() == 0  # all was done
+    assert_trees(whole, again, rtol=0, atol=0)
+
+
+def test_all_chunks_run_one_compiled_program():
+    _, program = train()
+    assert program._cache_size() == 1
+
+
+@pytest.mark.parametrize(("runs", "devices"), [(1, 4), (2, 4), (4, 4)], ids=["data", "both", "sweep"])
+def test_four_devices_give_what_one_gives(runs, devices):
+    # Sums over a batch run in another order; six steps of momentum amplify float32 rounding to 1e-4.
+    assert_trees(train(runs)[0], train(runs, devices)[0], rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("policy", ["loop", "map"])
+def test_every_way_to_run_several_seeds_agrees(policy):
+    assert_trees(train()[0], train(policy=policy)[0], rtol=1e-3, atol=2e-4)
+
+
+def test_runs_are_spread_over_devices_before_images_are():
+    assert dict(mesh.training_mesh(8, jax.devices()[:4]).shape) == {"sweep": 4, "data": 1}
+    assert dict(mesh.training_mesh(6, jax.devices()[:4]).shape) == {"sweep": 2, "data": 2}
+    assert dict(mesh.training_mesh(1, jax.devices()[:4]).shape) == {"sweep": 1, "data": 4}
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused():
+    with pytest.raises(ValueError, match="a batch of 5 images does not divide over 4 devices"):
+        loop.train(
+            loop.program(count),
+            Counter(jnp.zeros(1), jnp.zeros(1)),
+            jnp.arange(10.0),
+            np.arange(10),
+            jax.random.key(0)[None],
+            steps=1,
+            batch_size=5,
+            chunk=1,
+            mesh=mesh.training_mesh(1, jax.devices()[:4]),
+        )
+
+
+def test_a_loss_that_is_not_finite_stops_the_training():
+    def explode(state, batch, key):
+        return state, {"loss": jnp.log(state.total - 1)}
+
+    with pytest.raises(FloatingPointError, match=r"loss is .*nan"):
+        loop.train(
+            loop.program(explode),
+            Counter(jnp.zeros(1), jnp.zeros(1)),
+            jnp.arange(10.0),
+            np.arange(10),
+            jax.random.key(0)[None],
+            steps=2,
+            batch_size=4,
+            chunk=1,
+        )
+
+
+def test_policies_of_the_axis_of_runs_agree_exactly_on_elementwise_work():
+    def step(a, b):
+        return {"sum": a + b, "product": a * b}
+
+    arguments = jnp.arange(6.0).reshape(3, 2), jnp.arange(6.0).reshape(3, 2) + 1
+    outs = [sweep.over_runs(step, policy)(*arguments) for policy in ("vmap", "map", "loop")]
+    assert_trees(outs[0], outs[1], rtol=0)
+    assert_trees(outs[0], outs[2], rtol=0)
