@@ -1,0 +1,363 @@
+"""Stable Diffusion as one pytree, and pure functions of it.
+
+    model = load("stable-diffusion-v1-5")
+    plan = solvers.ddim(solvers.scheduler_grid(model.scheduler_config, 20))
+    images = jax.jit(text_to_image)(model, plan, model.tokenize(["a photo of a cat"]), jax.random.key(0))
+
+Images are [B, H, W, 3] float32 in [-1, 1], latents [B, h, w, 4] float32 as the UNet sees them, whatever the
+dtype of the networks. All but `load` and `save` is pure, and may stand inside jit, vmap and shard_map.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxcil.diffusion import weights
+from jaxcil.diffusion.config import config_of, require
+from jaxcil.diffusion.text_encoder import CLIPTextModel
+from jaxcil.diffusion.tokenizer import Tokenizer, read_tokenizer, write_tokenizer
+from jaxcil.diffusion.unet import UNet2DCondition
+from jaxcil.diffusion.vae import AutoencoderKL
+from jaxcil.errors import InputError, unknown_name
+from jaxcil.solvers.denoiser import Denoiser, from_epsilon, from_v
+from jaxcil.solvers.plan import Node, Plan
+from jaxcil.solvers.sample import prior, sample
+
+# Part of a pipeline -> our class, and the library and class that model_index.json names.
+PARTS = {
+    "unet": (UNet2DCondition, "diffusers", "UNet2DConditionModel"),
+    "vae": (AutoencoderKL, "diffusers", "AutoencoderKL"),
+    "text_encoder": (CLIPTextModel, "transformers", "CLIPTextModel"),
+}
+PREDICTIONS = {"epsilon": from_epsilon, "v_prediction": from_v}
+
+
+@flax.struct.dataclass
+class StableDiffusion:
+    """A text-to-image model. All but the parameters is static and compares by value.
+
+    Attributes:
+      parameters: nested dict with the trees "unet", "vae" and "text_encoder".
+      unet: the network without its parameters, as are the next two.
+      vae: the autoencoder.
+      text_encoder: CLIP's.
+      tokenizer: prompts to ids.
+      scheduler: JSON text of diffusers' scheduler_config.json.
+    """
+
+    parameters: Any
+    unet: UNet2DCondition = flax.struct.field(pytree_node=False)
+    vae: AutoencoderKL = flax.struct.field(pytree_node=False)
+    text_encoder: CLIPTextModel = flax.struct.field(pytree_node=False)
+    tokenizer: Tokenizer = flax.struct.field(pytree_node=False)
+    scheduler: str = flax.struct.field(pytree_node=False)
+
+    @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """The scheduler's configuration, for `jaxcil.solvers.scheduler_grid`."""
+        return json.loads(self.scheduler)
+
+    @property
+    def prediction_type(self) -> str:
+        """What the UNet predicts: "epsilon" or "v_prediction"."""
+        return self.scheduler_config.get("prediction_type", "epsilon")
+
+    def tokenize(self, prompts: list[str]) -> np.ndarray:
+        """Token ids [B, L] int32 of B prompts; too long ones are cut with a warning."""
+        return self.tokenizer.encode(prompts)
+
+
+def encode_text(model: StableDiffusion, ids: ArrayLike) -> Array:
+    """Text states [B, L, D] of token ids [B, L], as the UNet takes them."""
+    states, _ = _apply(model, "text_encoder", jnp.asarray(ids))
+    return states
+
+
+def unet(model: StableDiffusion, latents: Array, time: ArrayLike, text: Array) -> Array:
+    """The raw output of the UNet [B, h, w, C] float32.
+
+    Args:
+      model: the model.
+      latents: [B, h, w, C], of unit variance.
+      time: scalar or [B], the network's own, 0 to 999.
+      text: [B, L, D] from `encode_text`.
+    """
+    return _apply(model, "unet", latents, time, text).astype(jnp.float32)
+
+
+def encode_image(model: StableDiffusion, images: Array) -> tuple[Array, Array]:
+    """Mean and log variance [B, h, w, 4] of the latents of images [B, H, W, 3] in [-1, 1].
+
+    They are the autoencoder's own: the UNet sees them multiplied by `model.vae.scaling_factor`.
+    """
+    return _apply(model, "vae", images, method="encode")
+
+
+def decode_latents(model: StableDiffusion, latents: Array) -> Array:
+    """Images [B, H, W, 3] in [-1, 1] of latents [B, h, w, 4] as the UNet sees them."""
+    images = _apply(model, "vae", latents / model.vae.scaling_factor, method="decode")
+    return jnp.clip(images, -1.0, 1.0)
+
+
+def denoiser(
+    model: StableDiffusion,
+    text: Array,
+    guidance_scale: ArrayLike | None = None,
+    negative: Array | None = None,
+    guidance_rescale: ArrayLike = 0.0,
+) -> Denoiser:
+    """The x0 prediction of a model for a text, as `jaxcil.solvers` asks for it.
+
+    The network sees x / sqrt(alpha^2 + sigma^2), so any scaling of the noise will do: x = x0 + sigma epsilon
+    as well as alpha^2 + sigma^2 = 1. With guidance its raw output is (Ho and Salimans, arXiv:2207.12598)
+
+        e = e_negative + guidance_scale (e_text - e_negative),                              (1)
+
+    and, against overexposure, rescaled by (Lin et al., arXiv:2305.08891, equations 15 and 16)
+
+        e' = rescale e std(e_text) / std(e) + (1 - rescale) e.                              (2)
+
+    Args:
+      model: the model.
+      text: [B, L, D] from `encode_text`.
+      guidance_scale: scalar or [B], 1 is no guidance; None leaves the second half of the work away.
+      negative: [B or 1, L, D], what to keep away from; None: the empty prompt.
+      guidance_rescale: scalar or [B] in [0, 1].
+
+    Returns:
+      denoiser(x [B, h, w, C] float32, node) -> [B, h, w, C] float32.
+    """
+    if guidance_scale is None:
+
+        def raw(x: Array, node: Node) -> Array:
+            return unet(model, x, node.time, text)
+    else:
+        if negative is None:
+            negative = encode_text(model, model.tokenize([""]))
+        both = _pair(jnp.broadcast_to(negative, text.shape), text)
+
+        def raw(x: Array, node: Node) -> Array:
+            output = unet(model, _pair(x, x), node.time, both)
+            output = output.reshape(x.shape[0], 2, *output.shape[1:])
+            return _guided(output[:, 0], output[:, 1], guidance_scale, guidance_rescale)
+
+    predict = PREDICTIONS[model.prediction_type](raw)
+
+    def denoise(x: Array, node: Node) -> Array:
+        scale = jnp.hypot(node.alpha, node.sigma)
+        return predict(x / scale, Node(node.time, node.alpha / scale, node.sigma / scale))
+
+    return denoise
+
+
+def text_to_image(
+    model: StableDiffusion,
+    plan: Plan,
+    ids: ArrayLike,
+    keys: Array | None = None,
+    *,
+    latents: Array | None = None,
+    noises: Array | None = None,
+    size: int | tuple[int, int] | None = None,
+    guidance_scale: ArrayLike | None = 2.0,
+    guidance_rescale: ArrayLike = 0.0,
+    negative_ids: ArrayLike | None = None,
+) -> Array:
+    """Images of prompts.
+
+    Args:
+      model: the model.
+      plan: a solver's table on a grid of the model's own noise levels.
+      ids: token ids [B, L] from `model.tokenize`.
+      keys: B typed keys, or one. An image depends on its own key alone: see `jaxcil.solvers.sample`.
+      latents: [B, h, w, 4] at the first node of the plan, in place of those from the keys.
+      noises: [N, B, h, w, 4] standard normal, in place of those from the keys.
+      size: of the images in pixels, one number or (height, width); None: that of the model's training.
+      guidance_scale: scalar or [B]; None: no guidance, at half the work.
+      guidance_rescale: see `denoiser`.
+      negative_ids: [B or 1, L], what to keep away from; None: the empty prompt.
+
+    Returns:
+      Images [B, H, W, 3] float32 in [-1, 1].
+    """
+    if latents is None:
+        if keys is None:
+            raise InputError("text_to_image needs keys, or latents to start from.")
+        latents = prior(plan, keys, _latent_shape(model, jnp.shape(ids)[0], size))
+    text = encode_text(model, ids)
+    negative = None
+    if guidance_scale is not None and negative_ids is not None:
+        negative = encode_text(model, negative_ids)
+    predict = denoiser(model, text, guidance_scale, negative, guidance_rescale)
+    keys = keys if noises is None else None  # here they were for the first latents alone
+    final: Any = sample(plan, predict, latents, key=keys, noises=noises)
+    return decode_latents(model, final)
+
+
+def load(folder: str | os.PathLike, dtype: Any = jnp.float32) -> StableDiffusion:
+    """Reads a pipeline from a folder in diffusers' format.
+
+    Args:
+      folder: holds model_index.json and the folders unet, vae, text_encoder, tokenizer and scheduler.
+      dtype: of the parameters and of the networks' computations: float32 or bfloat16. (Norms, softmax,
+        latents and samplers compute in float32 in any case.)
+
+    Raises:
+      InputError: the folder is not complete, or holds what is not supported; the message names it.
+    """
+    folder = pathlib.Path(folder)
+    if not (folder / "model_index.json").is_file():
+        raise InputError(
+            f"{str(folder)!r} is not a folder with a Stable Diffusion pipeline: that holds model_index.json "
+            f"and the folders {', '.join(PARTS)}, tokenizer and scheduler. Is it the name of a model on the "
+            "hub? Download it first: huggingface_hub.snapshot_download(name) returns the folder."
+        )
+    index = _read_config(folder, "model_index.json")
+    modules, parameters = {}, {}
+    for part, (module, _, name) in PARTS.items():
+        found = (index.get(part) or (None, None))[1]
+        if str(found).removeprefix("Flax") != name:
+            raise InputError(f"the {part} of {folder} must be a {name}, but model_index.json says {found}.")
+        if not (folder / part / "config.json").is_file():
+            raise InputError(f"{folder / part} has no config.json.")
+        modules[part] = module.from_config(_read_config(folder / part, "config.json"), dtype=dtype)
+        shapes = jax.eval_shape(modules[part].initial, jax.eval_shape(lambda: jax.random.key(0)))
+        parameters[part] = jax.device_put(weights.read(folder / part, part, shapes, dtype))
+    config = _read_config(folder / "scheduler", "scheduler_config.json")
+    model = StableDiffusion(
+        parameters=parameters,
+        **modules,
+        tokenizer=read_tokenizer(folder / "tokenizer"),
+        scheduler=json.dumps(config, sort_keys=True),
+    )
+    _check(model)
+    return model
+
+
+def save(folder: str | os.PathLike, model: StableDiffusion, dtype: Any = jnp.float16) -> None:
+    """Writes a pipeline as a folder in diffusers' format, which torch libraries read too.
+
+    Every file is replaced as a whole, and model_index.json comes last: a folder that has it is complete.
+
+    Args:
+      folder: where to; it may exist.
+      model: the model.
+      dtype: of the tensors in the files: float16 or float32.
+
+    Raises:
+      InputError: a parameter is not finite, or too large for the dtype.
+    """
+    folder = pathlib.Path(folder)
+    if np.dtype(dtype) not in (np.float16, np.float32):
+        raise InputError(f"a pipeline is saved in float16 or float32, not in {np.dtype(dtype).name}.")
+    _check(model)
+    (folder / "model_index.json").unlink(missing_ok=True)
+    for part, (_, _, name) in PARTS.items():
+        weights.write(folder / part, part, model.parameters[part], dtype)
+        config = config_of(getattr(model, part))
+        if part == "text_encoder":
+            # Not one of diffusers' classes: transformers tells the class by these two.
+            config |= {"architectures": [name], "model_type": "clip_text_model"}
+            _write_text(folder / part / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+        else:
+            _write_config(folder / part / "config.json", name, config)
+    write_tokenizer(folder / "tokenizer", model.tokenizer)
+    config = model.scheduler_config
+    scheduler = config.get("_class_name", "DDIMScheduler")
+    _write_config(folder / "scheduler" / "scheduler_config.json", scheduler, config)
+    index: dict[str, Any] = {part: [library, name] for part, (_, library, name) in PARTS.items()}
+    index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "scheduler": ["diffusers", scheduler]}
+    index |= {
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+    }
+    _write_config(folder / "model_index.json", "StableDiffusionPipeline", index)
+
+
+def _apply(model: StableDiffusion, part: str, *inputs: Any, method: str | None = None) -> Any:
+    return getattr(model, part).apply({"params": model.parameters[part]}, *inputs, method=method)
+
+
+def _pair(first: Array, second: Array) -> Array:
+    """[2 B, ...] from two [B, ...], the two of a sample side by side: a sharded batch keeps them together."""
+    return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
+
+
+def _guided(negative: Array, positive: Array, scale: ArrayLike, rescale: ArrayLike) -> Array:
+    """Equations (1) and (2) of `denoiser`, for raw outputs [B, h, w, C]."""
+
+    def per_sample(value: ArrayLike) -> Array:
+        value = jnp.asarray(value, jnp.float32)
+        return value.reshape(-1, 1, 1, 1)
+
+    guided = negative + per_sample(scale) * (positive - negative)
+    deviations = [jnp.std(item, axis=(1, 2, 3), keepdims=True, ddof=1) for item in (positive, guided)]
+    rescale = per_sample(rescale)
+    return rescale * guided * (deviations[0] / deviations[1]) + (1 - rescale) * guided
+
+
+def _latent_shape(
+    model: StableDiffusion, batch: int, size: int | tuple[int, int] | None
+) -> tuple[int, int, int, int]:
+    factor = model.vae.factor
+    if size is None:
+        if model.unet.sample_size is None:
+            raise InputError("this model does not say for which size it was trained: pass size=, in pixels.")
+        side = model.unet.sample_size
+        height, width = (side, side) if isinstance(side, int) else side
+    else:
+        sides = (size, size) if isinstance(size, int) else size
+        if any(side <= 0 or side % factor for side in sides):
+            raise InputError(f"size must be a multiple of {factor} pixels, got {size}.")
+        height, width = (side // factor for side in sides)
+    return batch, height, width, model.unet.in_channels
+
+
+def _check(model: StableDiffusion) -> None:
+    """Parts that must fit one another."""
+    if model.prediction_type not in PREDICTIONS:
+        raise unknown_name("prediction type of this kind", model.prediction_type, PREDICTIONS)
+    text, width = model.text_encoder, model.unet.cross_attention_dim
+    width = width[0] if isinstance(width, tuple) else width
+    require(
+        text.hidden_size == width,
+        f"the UNet takes text states of {width} numbers, the text encoder gives {text.hidden_size}.",
+    )
+    require(
+        model.tokenizer.length <= text.max_position_embeddings,
+        f"the tokenizer gives {model.tokenizer.length} ids, the text encoder takes "
+        f"{text.max_position_embeddings} at most.",
+    )
+    require(
+        model.tokenizer.size <= text.vocab_size,
+        f"the tokenizer knows {model.tokenizer.size} tokens, the text encoder {text.vocab_size}.",
+    )
+
+
+def _read_config(folder: pathlib.Path, name: str) -> dict[str, Any]:
+    from diffusers.configuration_utils import ConfigMixin  # takes 0.8 s, and only folders need it
+
+    reader: Any = type("Reader", (ConfigMixin,), {"config_name": name})
+    return reader.load_config(folder)
+
+
+def _write_config(path: pathlib.Path, class_name: str, config: dict[str, Any]) -> None:
+    from diffusers.configuration_utils import ConfigMixin
+
+    writer: Any = type(class_name, (ConfigMixin,), {"config_name": path.name})()
+    writer.register_to_config(**{name: value for name, value in config.items() if name[0] != "_"})
+    _write_text(path, writer.to_json_string())
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    with weights.written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")

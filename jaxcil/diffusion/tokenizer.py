@@ -1,0 +1,185 @@
+"""The tokenizer of CLIP: byte-level BPE, by the `tokenizers` library alone."""
+
+import functools
+import json
+import os
+import pathlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from jaxcil.diffusion.weights import written_aside
+from jaxcil.errors import InputError
+
+# What CLIP splits a normalised prompt into: special tokens, contractions, words, single digits, the rest.
+PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Prompts to token ids. It hashes and compares by value, so that two loads make one compiled program.
+
+    Attributes:
+      text: the tokenizer as the JSON text of the `tokenizers` library.
+      bos: the token before each prompt, as are the others a string that `text` knows.
+      eos: the token behind each prompt.
+      pad: the token that fills a row. Stable Diffusion 1 pads with eos, Stable Diffusion 2 with "!".
+      length: of a row of ids, L.
+    """
+
+    text: str
+    bos: str
+    eos: str
+    pad: str
+    length: int = 77
+
+    @property
+    def size(self) -> int:
+        """The largest token id plus one."""
+        tokenizer = _built(self.text, (self.bos, self.eos, self.pad))
+        return 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+
+    def encode(self, prompts: Sequence[str]) -> np.ndarray:
+        """Token ids [B, L] int32 of B prompts: bos, at most L - 2 tokens, eos, padding.
+
+        A prompt that is too long is cut, with a warning that says what was lost.
+        """
+        if isinstance(prompts, str):
+            raise InputError(
+                f"expected a list of prompts, got the one string {prompts!r}. Put it into a list."
+            )
+        tokenizer = _built(self.text, (self.bos, self.eos, self.pad))
+        bos, eos, pad = (tokenizer.token_to_id(token) for token in (self.bos, self.eos, self.pad))
+        rows = np.full((len(prompts), self.length), pad, np.int32)
+        room = self.length - 2
+        for row, prompt, encoding in zip(
+            rows, prompts, tokenizer.encode_batch(list(prompts), add_special_tokens=False)
+        ):
+            ids = encoding.ids[:room]
+            if len(encoding.ids) > room:
+                start = encoding.offsets[room][0]
+                warnings.warn(
+                    f"a prompt of {len(encoding.ids)} tokens is cut to {room}: of {prompt!r} the end "
+                    f"{prompt[start:]!r} is lost. Shorten the prompt.",
+                    stacklevel=2,
+                )
+            row[: len(ids) + 2] = [bos, *ids, eos]
+        return rows
+
+
+def read_tokenizer(folder: str | os.PathLike) -> Tokenizer:
+    """The tokenizer of a pipeline's `tokenizer` folder.
+
+    Reads tokenizer.json, or vocab.json and merges.txt where it is absent. The special tokens are those of
+    special_tokens_map.json: in folders of Stable Diffusion 2 the other file names a wrong pad token.
+    """
+    folder = pathlib.Path(folder)
+    config = _json(folder / "tokenizer_config.json")
+    special = {name: _content(token) for name, token in config.items() if name.endswith("_token")}
+    special |= {name: _content(token) for name, token in _json(folder / "special_tokens_map.json").items()}
+    bos, eos = special.get("bos_token") or "<|startoftext|>", special.get("eos_token") or "<|endoftext|>"
+    if (folder / "tokenizer.json").is_file():
+        text = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        text = bpe_text(
+            _json(folder / "vocab.json"), _merges(folder / "merges.txt"), special.get("unk_token") or eos
+        )
+    else:
+        raise InputError(f"no tokenizer in {folder}: expected tokenizer.json, or vocab.json and merges.txt.")
+    # transformers means "no limit" by a number of 30 digits; CLIP's text encoder has 77 positions
+    length = config.get("model_max_length", 77)
+    tokenizer = Tokenizer(
+        text, bos, eos, special.get("pad_token") or eos, 77 if length > 10**6 else int(length)
+    )
+    known = _built(text, ())
+    for token in (tokenizer.bos, tokenizer.eos, tokenizer.pad):
+        if known.token_to_id(token) is None:
+            raise InputError(
+                f"the tokenizer in {folder} names the special token {token!r}, but has no id for it."
+            )
+    return tokenizer
+
+
+def write_tokenizer(folder: str | os.PathLike, tokenizer: Tokenizer) -> None:
+    """Writes the `tokenizer` folder of a pipeline, for this library and for transformers, old and new."""
+    model = json.loads(tokenizer.text)["model"]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    special = {
+        "bos_token": tokenizer.bos,
+        "eos_token": tokenizer.eos,
+        "unk_token": model["unk_token"] or tokenizer.eos,
+        "pad_token": tokenizer.pad,
+    }
+    config = special | {
+        "add_prefix_space": False,
+        "do_lower_case": True,
+        "errors": "replace",
+        "model_max_length": tokenizer.length,
+        "tokenizer_class": "CLIPTokenizer",
+    }
+    files = {
+        "tokenizer.json": tokenizer.text,
+        "vocab.json": json.dumps(model["vocab"], ensure_ascii=False),
+        "merges.txt": "\n".join(["#version: 0.2", *merges, ""]),
+        "special_tokens_map.json": json.dumps(special, indent=2),
+        "tokenizer_config.json": json.dumps(config, indent=2),
+    }
+    for name, text in files.items():
+        with written_aside(pathlib.Path(folder) / name) as aside:
+            aside.write_text(text, encoding="utf-8")
+
+
+def bpe_text(
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], unknown: str = "<|endoftext|>"
+) -> str:
+    """The JSON text of a CLIP tokenizer.
+
+    Args:
+      vocabulary: id of every token: 256 byte symbols, the same with "</w>" at the end of a word, merged ones,
+        special tokens.
+      merges: pairs of tokens, in the order in which they are to be merged.
+      unknown: the token for what the vocabulary lacks.
+    """
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>", unk_token=unknown)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(tokenizers.Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(PATTERN), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer.to_str()
+
+
+@functools.lru_cache(maxsize=16)
+def _built(text: str, special: tuple[str, ...]) -> Any:
+    tokenizer = tokenizers.Tokenizer.from_str(text)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.add_special_tokens(list(special))
+    return tokenizer
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _content(token: str | dict[str, Any] | None) -> str | None:
+    """A special token stands in the files as a string or as a dict around it."""
+    return token["content"] if isinstance(token, dict) else token
+
+
+def _merges(path: pathlib.Path) -> list[tuple[str, str]]:
+    lines = path.read_text(encoding="utf-8").split("\n")
+    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    return [(left, right) for left, right in pairs]
