@@ -70,12 +70,11 @@ def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
     Raises:
       InputError: for an unknown flag, field or file, a value of the wrong type, or a missing flag.
     """
-    arguments = [_resolved(argument) for argument in arguments]
+    arguments = _with_known_fields([_resolved(argument) for argument in arguments])
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
     for name, default in others.items():
         flags.DEFINE_string(name, default, "", flag_values=values)
-    _check_fields(arguments)
     try:
         left = values(["jaxcil", *arguments])[1:]
     except (flags.Error, TypeError, ValueError) as error:
@@ -114,26 +113,44 @@ def _resolved(argument: str) -> str:
     return f"--config={shipped[stem]}"
 
 
-def _check_fields(arguments: list[str]) -> None:
-    """Refuses overrides of fields that the config does not have, with the nearest that it has."""
+def _with_known_fields(arguments: list[str]) -> list[str]:
+    """Refuses overrides of fields that the config does not have, and lets lists of words go without quotes.
+
+    ml_collections takes `--config.seeds=0,1` but wants `--config.heads="('ncm','fecam')"`.
+    """
     files = [argument.partition("=")[2] for argument in arguments if argument.startswith("--config=")]
     if not files:
-        return
+        return arguments
     spec = importlib.util.spec_from_file_location("config", files[-1])
     if spec is None or spec.loader is None:
         raise InputError(f"{files[-1]} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise InputError(f"{files[-1]} is not a config: it has no get_config()")
     known = _fields(module.get_config())
-    for argument in arguments:
-        field = argument.partition("=")[0]
-        if field.startswith("--config.") and field.removeprefix("--config.") not in known:
-            raise unknown_name("config field", field.removeprefix("--config."), known)
+    return [_checked(argument, known) for argument in arguments]
 
 
-def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
-    fields = []
+def _checked(argument: str, known: dict[str, Any]) -> str:
+    flag, _, text = argument.partition("=")
+    if not flag.startswith("--config."):
+        return argument
+    field = flag.removeprefix("--config.")
+    if field not in known:
+        raise unknown_name("config field", field, known)
+    words = isinstance(known[field], tuple) and any(isinstance(item, str) for item in known[field])
+    if words and not text.startswith("("):
+        return f"{flag}={tuple(word.strip() for word in text.split(','))!r}"
+    return argument
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    fields: dict[str, Any] = {}
     for name, value in config.items():
-        nested = isinstance(value, ConfigDict)
-        fields += _fields(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+        fields |= (
+            _fields(value, f"{prefix}{name}.")
+            if isinstance(value, ConfigDict)
+            else {f"{prefix}{name}": value}
+        )
     return fields

@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
@@ -66,11 +67,11 @@ class FeCAM:
             self._check_signed()
         size = class_bound(labels, self.images_a_class) or labels.shape[0]
 
-        def learn(label: Array, known: FeCAMState) -> FeCAMState:
+        def learn(label: Array, _: FeCAMState) -> FeCAMState:
             rows = rows_of_class(labels, label, size)
             mask = (rows < labels.shape[0])[:, None]
             images = features.at[rows].get(mode="fill", fill_value=0)
-            count = mask.sum().astype(features.dtype)
+            count = jnp.maximum(mask.sum(), 1).astype(features.dtype)  # 0 only where vmap runs both branches
             transformed = self._tukey(images)
             centred = jnp.where(mask, transformed - (transformed.sum(axis=0) / count)[None, :], 0)
             covariance = jnp.matmul(centred.T, centred, precision="highest") / jnp.maximum(count - 1, 1)
@@ -115,9 +116,8 @@ class FeCAM:
             difference = features - prototype[None, :]
             return jnp.square(jnp.matmul(difference, whitening.T, precision="highest")).sum(axis=1)
 
-        distances = jax.lax.map(
-            distance, (prototypes, state.whitening)
-        ).T  # a class at a time: no [B, C, D] array
+        # A class at a time, without a [B, C, D] array
+        distances = jax.lax.map(distance, (prototypes, state.whitening)).T
         return jnp.where((state.counts > 0)[None, :], -distances, -jnp.inf)
 
     def _tukey(self, x: Array) -> Array:
@@ -152,8 +152,7 @@ def fecam(
 ) -> FeCAM:
     """FeCAM with one covariance a class, on features >= 0.
 
-    beta, gamma1 and gamma2 are leaves, so that a sweep may vmap over them; they are checked where they are
-    concrete.
+    beta, gamma1 and gamma2 are leaves, so that a sweep may vmap over them; checked where they are concrete.
 
     Args:
       preset: "official", the conventions of the authors' code listed above.
@@ -172,7 +171,7 @@ def fecam(
         raise unknown_name("FeCAM preset", preset, ("official",))
     for name, value in (("beta", beta), ("gamma1", gamma1), ("gamma2", gamma2)):
         if not isinstance(value, Tracer):
-            low = jnp.min(jnp.asarray(value))
+            low = float(np.min(np.asarray(value)))
             if low < 0 or (name == "beta" and low == 0):
                 raise InputError(f"{name} must be {'> 0' if name == 'beta' else '>= 0'}, got {low}.")
     return FeCAM(beta, gamma1, gamma2, correlation=correlation, images_a_class=images_a_class)

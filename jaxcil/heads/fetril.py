@@ -1,12 +1,11 @@
 """FeTrIL: old classes as translated features of new ones (Petit et al., WACV 2023, arXiv:2211.13131).
 
-Of an old class only its mean mu_o is kept. In a task, an old class o takes the features of one new class
-s(o),
+Of an old class only its mean mu_o is kept. In a task, an old class takes the features of one new class, s(o):
 
     f~ = f - mu_s(o) + mu_o                 for every feature f of class s(o)             (1)
 
-and a linear classifier is trained on the real features of the new classes and on
-the pseudo-features of all old ones, each row scaled to length one after the translation:
+and a linear classifier is trained on the real features of the new classes and on the pseudo-features of all
+old ones, each row scaled to length one after the translation:
 
     official   s(o) is the new class whose mean is nearest, by Euclidean distance of the raw means; the code
     pycil      s(o) is the new class whose mean has the largest cosine to mu_o; the paper, and PyCIL's port
@@ -22,6 +21,7 @@ from typing import Literal, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 
@@ -61,8 +61,8 @@ class FeTrIL:
     ) -> FeTrILState:
         """Learns a task's features [B, D], labels [B] int32 (-1: padding), and a classifier of all seen.
 
-        A class that comes again counts as new: its rows replace its mean. Holds C images_a_class rows of D
-        numbers, and as many numbers a class for the classifier. A task without rows changes nothing.
+        A class that comes again counts as new: its rows replace its mean. A task without rows changes nothing.
+        Memory: C images_a_class training rows, and for each of them one margin a class.
         """
         features = task_rows(features, labels, like=state.means)
         means, counts = class_means(features, labels, state.counts.shape[0])
@@ -145,6 +145,6 @@ def fetril(
     """
     if preset not in PRESETS:
         raise unknown_name("FeTrIL preset", preset, PRESETS)
-    if not isinstance(regularisation, Tracer) and not bool(jnp.all(jnp.asarray(regularisation) > 0)):
+    if not isinstance(regularisation, Tracer) and not np.all(np.asarray(regularisation) > 0):
         raise InputError(f"regularisation must be > 0, got {regularisation}.")
     return FeTrIL(regularisation, preset=preset, images_a_class=images_a_class)

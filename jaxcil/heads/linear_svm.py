@@ -109,9 +109,8 @@ def squared_hinge_svm(rows: Array, owners: Array, num_classes: int, regularisati
 
     def solved(gradients: Array, weights: Array, margins: Array) -> Array:
         """The gradient is below a bound of its rounding, eps |Hessian| |w|; it settles at a tenth of that."""
-        trace = rows.shape[1] + strength * jnp.matmul(
-            (counted & (margins < 1)).astype(rows.dtype), row_squares
-        )
+        active = (counted & (margins < 1)).astype(rows.dtype)
+        trace = rows.shape[1] + strength * jnp.matmul(active, row_squares)
         limit = jnp.finfo(rows.dtype).eps * trace * jnp.linalg.norm(weights, axis=1)
         return jnp.linalg.norm(gradients, axis=1) <= limit
 

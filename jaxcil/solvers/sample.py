@@ -71,6 +71,7 @@ def sample(
     """
     keys = None if key is None else _sample_keys(key, x.shape[0])
     _check_noise(plan, x, key, noises)
+    plan = jax.tree.map(jnp.asarray, plan)  # rows of numpy arrays cannot be taken by a traced number
 
     def row(state: SamplerState, inputs: tuple[Array, Array | None]) -> tuple[SamplerState, tuple]:
         i, noise = inputs

@@ -88,14 +88,14 @@ def test_a_class_with_fewer_images_than_features_has_finite_scores(rows):
     head = fecam()
     features = relu_features(rows, 64)
     features[:, :7] = 0  # features that never fire
-    state = head.update(head.init(3, 64), jnp.asarray(features), jnp.full(rows, 1))
+    state = update(head, head.init(3, 64), jnp.asarray(features), jnp.full(rows, 1))
     assert np.isfinite(np.asarray(head.scores(state, jnp.asarray(relu_features(20, 64, 1))))[:, 1]).all()
 
 
 @pytest.mark.parametrize("correlation", [True, False])
 def test_a_singular_covariance_without_shrinkage_still_has_a_factor(correlation):
     head = fecam(gamma1=0.0, gamma2=0.0, correlation=correlation)
-    state = head.update(head.init(3, 64), jnp.asarray(relu_features(10, 64)), jnp.full(10, 1))
+    state = update(head, head.init(3, 64), jnp.asarray(relu_features(10, 64)), jnp.full(10, 1))
     assert np.isfinite(np.asarray(state.whitening)).all()
 
 
@@ -103,8 +103,8 @@ def test_scaling_all_features_changes_nothing():
     # The Tukey transform of c f is c^beta g(f): it scales the covariance, which (3) makes scale-free
     head, features = fecam(), relu_features(40, 8)
     labels = jnp.asarray(np.arange(40) % 3, jnp.int32)
-    one = head.update(head.init(3, 8), jnp.asarray(features), labels)
-    nine = head.update(head.init(3, 8), jnp.asarray(9 * features), labels)
+    one = update(head, head.init(3, 8), jnp.asarray(features), labels)
+    nine = update(head, head.init(3, 8), jnp.asarray(9 * features), labels)
     np.testing.assert_allclose(
         head.scores(nine, jnp.asarray(features)), head.scores(one, jnp.asarray(features)), rtol=1e-4
     )
@@ -116,7 +116,7 @@ def test_a_bound_on_the_images_of_a_class_changes_nothing_but_rounding():
     scores = []
     for bound in (None, 20, 33):
         head = fecam(images_a_class=bound)
-        state = jax.jit(head.update)(head.init(3, 8), features, labels)
+        state = update(head, head.init(3, 8), features, labels)
         scores.append(head.scores(state, features))
     # Rows of zeros are added to sums: only the order of the additions may differ
     np.testing.assert_allclose(scores[1], scores[0], rtol=1e-5)

@@ -1,0 +1,103 @@
+"""The quickstart's training step: in a scan, and vmapped over seeds, each beside the same step called from Python.
+
+    jaxcil benchmark convolution
+
+Both ratios stand for what `jaxcil.convolution` is for: 1 means that a loop or a vmap costs nothing. The stock
+convolution's ratios beside them show the cliff that it removes on a CPU.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcil import convolution
+from jaxcil.extractors.resnet_cifar import ResNetCIFAR
+from jaxcil.heads.ncm import ncm
+from jaxcil.learners.fpcil import FPCIL, Images
+from jaxcil.parallel import mesh
+from jaxcil.training.optimizer import SGD
+from jaxcil.training.state import Task
+
+BATCH, CLASSES, SIDE = 64, 10, 16
+
+
+def run(steps: int = 8, seeds: int = 4, rounds: int = 7, stock: bool = True) -> dict[str, Any]:
+    """Times all ways in turn, `rounds` times, and takes each one's smallest time.
+
+    Args:
+      steps: steps in the scan, and calls beside it.
+      seeds: runs under vmap, and calls beside it.
+      rounds: repetitions; the smallest time of each is kept.
+      stock: also time stock convolutions (slow).
+
+    Returns:
+      Seconds and ratios, by name.
+    """
+    result: dict[str, Any] = {"device": mesh.device_kind(), "jax": jax.__version__}
+    kinds = {"jaxcil": convolution.conv_general_dilated}
+    if stock:
+        kinds["stock"] = jax.lax.conv_general_dilated
+    for kind, function in kinds.items():
+        calls = _ways(function, steps, seeds)
+        best = dict.fromkeys(calls, np.inf)
+        for _ in range(rounds if kind == "jaxcil" else 2):
+            for name, call in calls.items():
+                start = time.perf_counter()
+                call()
+                best[name] = min(best[name], time.perf_counter() - start)
+        result[kind] = {
+            "step_seconds": best["calls"] / steps,
+            "scan_over_calls": best["scan"] / best["calls"],
+            "vmap_over_calls": best["vmap"] / best["calls of all seeds"],
+        }
+    return result
+
+
+def _ways(function: Callable[..., Any], steps: int, seeds: int) -> dict[str, Callable[[], None]]:
+    """Every way to run the step, compiled and run once."""
+    images = jax.random.randint(jax.random.key(0), (BATCH, SIDE, SIDE, 3), 0, 256).astype(jnp.uint8)
+    batch = Images(images, jnp.arange(BATCH, dtype=jnp.int32) % CLASSES)
+    learner = FPCIL(
+        data=batch,
+        future_rows=jnp.full(1, -1),
+        head=ncm(),
+        optimizer=SGD(0.1, 5e-4),
+        num_classes=CLASSES,
+        network=ResNetCIFAR(blocks=1, convolution=function),
+        steps=1000,
+    )
+    key = jax.random.key(1)
+    seen = jnp.ones(CLASSES, bool)
+    task = Task(0, jnp.arange(BATCH), seen, seen)
+    state = jax.jit(lambda key: learner.begin(learner.init(key, jnp.zeros((1, SIDE, SIDE, 3))), task, key))(
+        key
+    )
+    states = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), state)
+    step = jax.jit(learner.step)
+    scan = jax.jit(
+        lambda s: jax.lax.scan(lambda s, _: (learner.step(s, batch, key)[0], None), s, length=steps)[0]
+    )
+    vmapped = jax.jit(jax.vmap(lambda s: learner.step(s, batch, key)[0]))
+
+    def calls(count: int) -> Callable[[], None]:
+        def run() -> None:
+            s = state
+            for _ in range(count):
+                s, _ = step(s, batch, key)
+            jax.block_until_ready(s)
+
+        return run
+
+    ways: dict[str, Callable[[], None]] = {
+        "calls": calls(steps),
+        "scan": lambda: jax.block_until_ready(scan(state)),
+        "calls of all seeds": calls(seeds),
+        "vmap": lambda: jax.block_until_ready(vmapped(states)),
+    }
+    for call in ways.values():
+        call()
+    return ways

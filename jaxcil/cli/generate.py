@@ -1,0 +1,18 @@
+"""jaxcil generate --config=FILE [--config.field=value] --workdir=DIR
+
+Draws a labelled image set from class names into DIR: ArrayRecord shards that TFDS reads, a manifest, a card and a
+contact sheet. Given again, it makes what is missing; with more classes or images a class, it extends the set.
+"""
+
+from jaxcil.cli.main import parse
+
+
+def main(arguments: list[str]) -> None:
+    """Generates and prints where the images are."""
+    config, others = parse(arguments, workdir=None)
+    from jaxcil.synthesis.generator import generate_by_name  # here, so that a mistyped flag is told at once
+
+    settings = config.to_dict()
+    manifest = generate_by_name(others["workdir"], settings.pop("class_names"), **settings)
+    print(f"{manifest.requests.total} images of {len(manifest.class_names)} classes: {others['workdir']}")
+    print(f"{others['workdir']}/contact_sheet.png")

@@ -1,0 +1,18 @@
+"""jaxcil run --config=FILE [--config.field=value] --workdir=DIR
+
+Trains an extractor on the first classes, with and without images of the classes to come, runs heads on it over
+all tasks, and writes results.json, report.html and pictures into DIR. Given again, it goes on where it was.
+"""
+
+from jaxcil.cli.main import parse
+
+
+def main(arguments: list[str]) -> None:
+    """Runs and prints the table and where the report is."""
+    config, others = parse(arguments, workdir=None)
+    from jaxcil import experiment  # here, so that a mistyped flag is told at once
+    from jaxcil.evaluation import report
+
+    results = experiment.run(config, others["workdir"])
+    print(report.summary_table(results))
+    print(f"\n{others['workdir']}/report.html")

@@ -1,0 +1,136 @@
+"""Accuracy curves of a run, as a PNG."""
+
+import io
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jaxcil import files
+from jaxcil.evaluation.metrics import seen_accuracy
+
+METHODS = {"ncm": "NCM", "fetril": "FeTrIL", "fecam": "FeCAM"}
+EXTRACTORS = {
+    "plain": "plain",
+    "future_proof": "FPCIL",
+    "real_future": "real future images (upper bound)",
+    "shuffled_labels": "shuffled labels",
+    "known_classes": "known classes",
+}
+# Okabe and Ito's palette; marker and dashes tell the lines apart in grey as well
+STYLES = {
+    "plain": ("#d55e00", "s", "-"),
+    "future_proof": ("#0072b2", "o", "-"),
+    "real_future": ("#444444", "^", "--"),
+    "shuffled_labels": ("#cc79a7", "v", "-."),
+    "known_classes": ("#009e73", "D", ":"),
+}
+PANEL = (4.6, 3.0)  # inches; 10 point text is readable where a phone shows one panel across
+INK, FAINT = "#333333", "#dddddd"
+
+
+def accuracy_curves(
+    results: dict[str, Any],
+    path: str | os.PathLike | io.BytesIO,
+    *,
+    columns: int = 1,
+    test_images: Sequence[int] | None = None,
+) -> None:
+    """Draws the accuracy over all classes seen, after each task: one panel a method, one line an extractor.
+
+    Lines are means over seeds, bands one standard deviation (n - 1). Equal results give equal bytes.
+
+    Args:
+      results: what results.json holds.
+      path: a PNG file, written whole or not at all; or a buffer.
+      columns: panels side by side.
+      test_images: [T], the test images of each task; None takes as many for every class.
+    """
+    methods = list(dict.fromkeys(run["method"] for run in results["runs"]))
+    columns = min(columns, len(methods))
+    rows = -(-len(methods) // columns)
+    figure = Figure((PANEL[0] * columns, PANEL[1] * rows), dpi=160, layout="constrained", facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    sizes = test_images or results["task_sizes"]
+    for method, axis in zip(methods, axes):
+        runs = [run for run in results["runs"] if run["method"] == method]
+        _panel(axis, runs, classes_seen=np.cumsum(results["task_sizes"]), sizes=np.asarray(sizes))
+        axis.set_title(METHODS.get(method, method), loc="left", fontsize=12, fontweight="bold", color=INK)
+    axes[0].set_ylim(top=min(axes[0].get_ylim()[1], 102))
+    for axis in axes[: len(methods)]:
+        _direct_labels(axis)
+    for axis in axes[len(methods) :]:
+        axis.set_axis_off()
+    figure.supxlabel("classes seen", fontsize=10, color=INK)
+    figure.supylabel("accuracy over all classes seen (%)", fontsize=10, color=INK)
+    picture = io.BytesIO()
+    canvas.print_png(picture, metadata={"Software": None})  # its version would change the bytes
+    if isinstance(path, io.BytesIO):
+        path.write(picture.getvalue())
+    else:
+        files.write(path, picture.getvalue())
+
+
+def _panel(axis: Axes, runs: list[dict[str, Any]], *, classes_seen: np.ndarray, sizes: np.ndarray) -> None:
+    for extractor in dict.fromkeys(run["extractor"] for run in runs):
+        curves = 100 * np.stack(
+            [
+                seen_accuracy(np.array(run["accuracy_matrix"], np.float64), sizes)
+                for run in runs
+                if run["extractor"] == extractor
+            ]
+        )
+        mean = curves.mean(axis=0)
+        color, marker, dashes = STYLES.get(extractor, ("#000000", "x", "-"))
+        axis.plot(
+            classes_seen,
+            mean,
+            color=color,
+            marker=marker,
+            linestyle=dashes,
+            label=EXTRACTORS.get(extractor, extractor),
+        )
+        if len(curves) > 1:
+            spread = curves.std(axis=0, ddof=1)
+            axis.fill_between(
+                classes_seen, mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0
+            )
+    axis.set_xticks(classes_seen if len(classes_seen) <= 11 else classes_seen[:: -(-len(classes_seen) // 10)])
+    axis.grid(axis="y", color=FAINT, linewidth=0.8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color("#999999")
+    axis.tick_params(labelsize=10, colors=INK, labelbottom=True, labelleft=True)
+
+
+def _direct_labels(axis: Axes) -> None:
+    """Writes each line's name at its end, moved apart where two would touch."""
+    low, high = axis.get_ylim()
+    height = (high - low) * 13 / (72 * PANEL[1] * 0.75)  # one text line of 10 points, in percent
+    lines = sorted(axis.get_lines(), key=lambda line: np.asarray(line.get_ydata())[-1])
+    texts = [str(line.get_label()).replace(" (", "\n(") for line in lines]
+    heights = [height * (1 + text.count("\n")) for text in texts]
+    floor = low
+    places = []
+    for line, tall in zip(lines, heights):
+        floor = max(float(np.asarray(line.get_ydata())[-1]) - tall / 2, floor)
+        places.append(floor + tall / 2)
+        floor += tall
+    overflow = max(0.0, floor - high)
+    for line, text, place in zip(lines, texts, places):
+        end = float(np.asarray(line.get_xdata())[-1])
+        axis.annotate(
+            text,
+            (end, place - overflow),
+            xytext=(9, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=10,
+            linespacing=1.05,
+            color=str(line.get_color()),
+            annotation_clip=False,
+        )

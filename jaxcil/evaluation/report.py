@@ -1,0 +1,259 @@
+"""What a run found: the summary over seeds, the table that the command prints, and one self-contained page."""
+
+import base64
+import importlib.resources
+import io
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+
+from jaxcil import files
+from jaxcil.evaluation.plots import EXTRACTORS, METHODS, accuracy_curves
+
+METRICS = {
+    "average_incremental_accuracy": "average incremental accuracy",
+    "last_accuracy": "last accuracy",
+    "forgetting": "forgetting",
+}
+CONVENTIONS = {
+    "images": "every test image counts the same",
+    "tasks": "every task counts the same",
+    "up_to_last": "the best over all tasks, the last included",
+    "before_last": "the best before the last task",
+}
+
+
+class Gain(NamedTuple):
+    """What future-proofing brought to one method, in average incremental accuracy, paired by seed."""
+
+    method: str
+    mean: float
+    std: float | None  # n - 1; None for one seed
+    share: float | None  # of the gap between plain and real future images; None where there is no gap
+
+
+def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean, standard deviation (n - 1; None for one seed) and number of seeds of every metric.
+
+    Args:
+      runs: the "runs" of results.json.
+
+    Returns:
+      Its "summary": one entry a method and extractor, method by method, in the order in which they first come.
+    """
+    methods = dict.fromkeys(run["method"] for run in runs)
+    pairs = dict.fromkeys(
+        (method, r["extractor"]) for method in methods for r in runs if r["method"] == method
+    )
+    return [
+        {
+            "method": method,
+            "extractor": extractor,
+            **{
+                metric: _statistics(
+                    [r[metric] for r in runs if (r["method"], r["extractor"]) == (method, extractor)]
+                )
+                for metric in METRICS
+            },
+        }
+        for method, extractor in pairs
+    ]
+
+
+def gains(runs: Sequence[Mapping[str, Any]]) -> list[Gain]:
+    """The gain of future-proof over plain extractors, for each method that has both, over the seeds of both."""
+    value = {(r["method"], r["extractor"], r["seed"]): r["average_incremental_accuracy"] for r in runs}
+
+    def differences(method: str, better: str) -> list[float]:
+        seeds = [s for m, e, s in value if (m, e) == (method, "plain") and (method, better, s) in value]
+        return [value[method, better, seed] - value[method, "plain", seed] for seed in seeds]
+
+    found = []
+    for method in dict.fromkeys(run["method"] for run in runs):
+        gain, gap = differences(method, "future_proof"), differences(method, "real_future")
+        if gain:
+            statistics = _statistics(gain)
+            share = statistics["mean"] / float(np.mean(gap)) if gap and np.mean(gap) > 0 else None
+            found.append(Gain(method, statistics["mean"], statistics["std"], share))
+    return found
+
+
+def summary_table(results: Mapping[str, Any]) -> str:
+    """The results as lines of text: mean and standard deviation over seeds, in percent."""
+    header = ["method", "extractor", *METRICS.values()]
+    rows = [
+        [_method(entry), _extractor(entry), *(_percent(entry[metric]) for metric in METRICS)]
+        for entry in results["summary"]
+    ]
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+
+    def line(cells: list[str]) -> str:
+        texts = [cell.ljust(width) for cell, width in zip(cells[:2], widths)]
+        numbers = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:])]
+        return "  ".join(texts + numbers)
+
+    lines = [line(header), line(["-" * width for width in widths]), *map(line, rows)]
+    lines += [
+        f"FPCIL gains {_points(gain)} points over plain with {METHODS.get(gain.method, gain.method)}"
+        + ("" if gain.share is None else f", {100 * gain.share:.0f} % of the way to real future images")
+        for gain in gains(results["runs"])
+    ]
+    return "\n".join(lines)
+
+
+def write_report(
+    workdir: str | os.PathLike,
+    results: Mapping[str, Any],
+    *,
+    contact_sheet: str | os.PathLike | None = None,
+    synthetic: Mapping[str, float | str] | None = None,
+    test_images: Sequence[int] | None = None,
+) -> pathlib.Path:
+    """Writes report.html, one page with its pictures inside, and gives its path.
+
+    Args:
+      workdir: of the run.
+      results: what results.json holds.
+      contact_sheet: a PNG of synthetic images; None looks into the data set that the config names, or else
+        the one in the workdir, and shows none if there is none.
+      synthetic: figures about the synthetic images, by label, if there are any to show.
+      test_images: as `accuracy_curves` takes them.
+    """
+    workdir = pathlib.Path(workdir)
+    runs = results["runs"]
+    sheet = pathlib.Path(contact_sheet) if contact_sheet else _default_sheet(workdir, results["config"])
+    page = _template().render(
+        title=_title(results),
+        sentences=_what_was_run(results),
+        metrics=METRICS,
+        methods={
+            name: [
+                {
+                    "extractor": _extractor(entry),
+                    "ours": entry["extractor"] == "future_proof",
+                    "cells": [_percent(entry[metric]) for metric in METRICS],
+                }
+                for entry in results["summary"]
+                if _method(entry) == name
+            ]
+            for name in dict.fromkeys(map(_method, results["summary"]))
+        },
+        gains=[
+            {
+                "method": METHODS.get(gain.method, gain.method),
+                "points": _points(gain),
+                "share": None if gain.share is None else round(100 * gain.share),
+            }
+            for gain in gains(runs)
+        ],
+        several_seeds=len({run["seed"] for run in runs}) > 1,
+        conventions={name: CONVENTIONS.get(value, value) for name, value in results["conventions"].items()},
+        curves={columns: _curves(results, columns, test_images) for columns in (1, 3)},
+        sheet=_inline(sheet.read_bytes()) if sheet and sheet.exists() else None,
+        synthetic={label: _figure(value) for label, value in (synthetic or {}).items()},
+        versions={**results["versions"], "device": results["device"]},
+        class_order=", ".join(map(str, results.get("class_names", results["class_order"]))),
+        class_order_hash=results["class_order_hash"],
+        config=json.dumps(results["config"], indent=2),
+    )
+    files.write(workdir / "report.html", page)
+    return workdir / "report.html"
+
+
+def _template() -> jinja2.Template:
+    source = importlib.resources.files("jaxcil.evaluation").joinpath("report.html.jinja").read_text("utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(source)
+
+
+def _title(results: Mapping[str, Any]) -> str:
+    sizes = results["task_sizes"]
+    steps = f", then {sizes[1]} a task" if len(sizes) > 1 else ""
+    return f"{results['config'].get('dataset', 'a data set')}: {_count(sizes[0], 'class', 'classes')} first{steps}"
+
+
+def _what_was_run(results: Mapping[str, Any]) -> list[str]:
+    """Two sentences: the benchmark, and where the images of the classes to come are from."""
+    config, sizes = results["config"], results["task_sizes"]
+    seeds = sorted({run["seed"] for run in results["runs"]})
+    order = config.get("scenario", {}).get("class_order", "given")
+    split = {"test": "the test images", "held_out": "held-out training images"}.get(
+        config.get("evaluate_on", "test"), "test images"
+    )
+    later = f", then {sizes[1]} a task" if len(sizes) > 1 else ""
+    benchmark = (
+        f"The {_count(sum(sizes), 'class', 'classes')} of {config.get('dataset', 'the data set')} come in "
+        f"{_count(len(sizes), 'task', 'tasks')}, {sizes[0]} first{later}, in class order {order}, with "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, and are evaluated on {split}."
+    )
+    synthetic = config.get("synthetic", {})
+    if "future_proof" not in {run["extractor"] for run in results["runs"]}:
+        return [benchmark, "No synthetic images were used."]
+    if synthetic.get("path"):
+        source = f"from the data set {synthetic['path']}"
+    else:
+        made = [
+            f"{synthetic['images_a_class']} a class" if "images_a_class" in synthetic else "",
+            f"guidance scale {synthetic['guidance_scale']:g}" if synthetic.get("guidance_scale") else "",
+            f"{synthetic['calls']} network calls an image" if "calls" in synthetic else "",
+        ]
+        source = f"from the generator {synthetic.get('model', 'in the configuration below')}"
+        source += f" ({', '.join(filter(None, made))})" if any(made) else ""
+    return [
+        benchmark,
+        "FPCIL trains its extractor on the real images of the first task and on synthetic images of the "
+        f"classes to come, {source}.",
+    ]
+
+
+def _default_sheet(workdir: pathlib.Path, config: Mapping[str, Any]) -> pathlib.Path:
+    path = config.get("synthetic", {}).get("path")
+    return (pathlib.Path(path) if path else workdir / "synthetic") / "contact_sheet.png"
+
+
+def _curves(results: Mapping[str, Any], columns: int, test_images: Sequence[int] | None) -> str:
+    picture = io.BytesIO()
+    accuracy_curves(dict(results), picture, columns=columns, test_images=test_images)
+    return _inline(picture.getvalue())
+
+
+def _inline(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _statistics(values: Sequence[float]) -> dict[str, Any]:
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": std, "n": len(values)}
+
+
+def _percent(statistics: Mapping[str, Any]) -> str:
+    spread = "" if statistics["std"] is None else f" ± {100 * statistics['std']:.1f}"
+    return f"{100 * statistics['mean']:.1f}{spread}"
+
+
+def _points(gain: Gain) -> str:
+    spread = "" if gain.std is None else f" ± {100 * gain.std:.1f}"
+    return f"{100 * gain.mean:+.1f}{spread}"
+
+
+def _figure(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _method(entry: Mapping[str, Any]) -> str:
+    return METHODS.get(entry["method"], str(entry["method"]))
+
+
+def _extractor(entry: Mapping[str, Any]) -> str:
+    return EXTRACTORS.get(entry["extractor"], str(entry["extractor"]))

@@ -1,0 +1,1 @@
+"""Labelled sets of synthetic images: made in shards, resumed, extended, read by TFDS."""

@@ -1,0 +1,121 @@
+"""What people look at: the card of a synthetic data set, and a sheet with some of its images."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from jaxcil import files
+from jaxcil.synthesis import prompts, requests, store
+from jaxcil.synthesis.manifest import Manifest, read_manifest
+
+# Small images are enlarged by whole factors up to this side, large ones made smaller.
+CELL = 64
+GAP = 2
+# A sheet shows this many images a class, and classes evenly spread where there are more.
+SHEET_COLUMNS, SHEET_ROWS = 10, 50
+
+
+def write_card(directory: str | os.PathLike) -> None:
+    """Writes README.md and contact_sheet.png of a complete data set."""
+    directory = pathlib.Path(directory)
+    manifest = read_manifest(directory)
+    rows = np.linspace(0, len(manifest.class_names) - 1, SHEET_ROWS).round()
+    chosen = sorted({int(row) for row in rows})
+    labels, indices = requests.located(manifest.requests, range(manifest.requests.total))
+    shown = np.flatnonzero(np.isin(labels, chosen) & (indices < SHEET_COLUMNS))
+    sheet = store.read(directory, [int(n) for n in shown])
+    contact_sheet(
+        sheet.images, sheet.labels, sheet.class_names, directory / "contact_sheet.png", columns=SHEET_COLUMNS
+    )
+    files.write(directory / "README.md", card(manifest))
+
+
+def card(manifest: Manifest) -> str:
+    """The text of README.md, in the form of a data-set card."""
+    counts = manifest.requests.images_a_class()
+    config = manifest.config
+    height, width = manifest.image_size
+    examples = "\n".join(
+        f"- {prompts.prompt(config['templates'], manifest.class_names[0], n)}"
+        for n in range(len(config["templates"]))
+    )
+    names = ", ".join(f"{name} ({counts[label]})" for label, name in enumerate(manifest.class_names))
+    return f"""---
+task_categories:
+- image-classification
+tags:
+- synthetic
+- jaxcil
+---
+
+# {manifest.requests.total} synthetic images of {len(manifest.class_names)} classes
+
+PNG images of {height} x {width} pixels, drawn by a text-to-image diffusion model from the names of their
+classes alone. No real image is among them, and nobody has looked at each one: a label is the class that was
+asked for.
+
+![Some images of each class](contact_sheet.png)
+
+Classes, with the number of images: {names}.
+
+Prompts of the first class, taken in turn:
+
+{examples}
+
+Guidance scale {config["guidance_scale"]:g}, {len(config["plan"]["keep"])} calls of the network an image, seed
+{config["seed"]}. `manifest.json` has the whole config (SHA-256 {manifest.config_hash}), each shard's `.json` file its
+checksum and the versions and the device that made it.
+
+To read the set:
+
+    import tensorflow_datasets as tfds
+    source = tfds.builder_from_directory("THIS_DIRECTORY").as_data_source(split="train")
+
+The licence of the images follows from that of the model that drew them.
+"""
+
+
+def contact_sheet(
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    path: str | os.PathLike,
+    columns: int = 10,
+) -> None:
+    """Writes a PNG with a row a class, the class names at its left.
+
+    Args:
+      images: uint8 [N, H, W, 3].
+      labels: [N], positions in class_names; a class without images has no row.
+      class_names: by label.
+      path: of the PNG.
+      columns: images a row; the first of each class.
+    """
+    rows = [(label, np.flatnonzero(labels == label)[:columns]) for label in np.unique(labels).tolist()]
+    height, width = _cell(images.shape[1:3])
+    font = ImageFont.load_default(size=13)
+    texts = [prompts.readable(class_names[int(label)]) for label, _ in rows]
+    margin = int(max(font.getlength(text) for text in texts)) + 4 * GAP
+    sheet = Image.new("RGB", (margin + columns * (width + GAP), len(rows) * (height + GAP)), "white")
+    draw = ImageDraw.Draw(sheet)
+    small = height < images.shape[1]
+    how = Image.Resampling.LANCZOS if small else Image.Resampling.NEAREST
+    for row, ((_, shown), text) in enumerate(zip(rows, texts)):
+        top = row * (height + GAP)
+        draw.text((margin - 2 * GAP, top + height / 2), text, fill="black", font=font, anchor="rm")
+        for column, number in enumerate(shown):
+            cell = Image.fromarray(images[number]).resize((width, height), how)
+            sheet.paste(cell, (margin + column * (width + GAP), top))
+    files.write(path, store.png(np.asarray(sheet)))
+
+
+def _cell(size: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width in which images of a size are shown."""
+    height, width = size
+    side = max(height, width)
+    if side <= CELL:
+        return height * (CELL // side), width * (CELL // side)
+    return max(1, round(height * CELL / side)), max(1, round(width * CELL / side))

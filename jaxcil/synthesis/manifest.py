@@ -1,0 +1,170 @@
+"""The manifest of a synthetic data set: what it is to hold, and all that decides its pixels.
+
+A data set may grow: new classes go behind those it has, and a class may get more images. Nothing else of it
+may change, so a run that comes back with another config is refused, and told what differs.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jaxcil
+from jaxcil import files
+from jaxcil.errors import InputError
+from jaxcil.synthesis import requests
+from jaxcil.synthesis.requests import Requests
+
+FILE = "manifest.json"
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "pillow", "array-record", "tensorflow-datasets")
+# Of numbers in two configs: a plan computed on another platform differs in its last digits.
+TOLERANCE = 1e-5
+
+
+class Manifest(NamedTuple):
+    """What a data set is to hold."""
+
+    config: dict[str, Any]  # all that decides the pixels of an image but its class; JSON values
+    class_names: tuple[str, ...]  # only ever grows at its end: a label is a position in it
+    requests: Requests
+    notes: dict[str, Any]  # where the config came from; not compared
+    versions: dict[str, str]  # when the data set was begun
+
+    @property
+    def config_hash(self) -> str:
+        """SHA-256 of the config."""
+        return digest(self.config)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        height, width = self.config["image_size"]
+        return height, width
+
+
+def begin(
+    directory: str | os.PathLike,
+    config: dict[str, Any],
+    class_names: Sequence[str],
+    images_a_class: int,
+    *,
+    shard_size: int,
+    notes: dict[str, Any] | None = None,
+) -> Manifest:
+    """Writes the manifest of a new data set, goes on with one, or extends it.
+
+    Args:
+      directory: exists and can be written.
+      config: JSON values, with image_size = [height, width].
+      class_names: all that the set is to have; those it has come first.
+      images_a_class: not fewer than it has.
+      shard_size: requests in a shard.
+      notes: JSON values that tell people where the config came from.
+
+    Raises:
+      InputError: names every field in which the data set that stands there differs.
+    """
+    path = pathlib.Path(directory) / FILE
+    old = read_manifest(directory) if path.exists() else None
+    if old is None:
+        old_requests, versions = Requests(), package_versions()
+    else:
+        _check_same(directory, old, config, class_names, images_a_class)
+        old_requests, config, versions = old.requests, old.config, old.versions
+    asked = requests.extended(old_requests, len(class_names), images_a_class, shard_size)
+    manifest = Manifest(config, tuple(class_names), asked, notes or {}, versions)
+    if manifest != old:
+        files.write_json(
+            path,
+            {
+                "schema": 1,
+                "class_names": list(manifest.class_names),
+                "images_a_class": images_a_class,
+                "config_hash": manifest.config_hash,
+                "config": config,
+                "notes": manifest.notes,
+                "requests": requests.to_json(asked),
+                "versions": versions,
+            },
+        )
+    return read_manifest(directory)
+
+
+def read_manifest(directory: str | os.PathLike) -> Manifest:
+    """The manifest of a data set.
+
+    Raises:
+      InputError: there is none, or it is not one.
+    """
+    path = pathlib.Path(directory) / FILE
+    if not path.exists():
+        raise InputError(f"{directory} holds no synthetic data set: there is no {FILE}.")
+    value = files.read_json(path)
+    try:
+        return Manifest(
+            value["config"],
+            tuple(value["class_names"]),
+            requests.from_json(value["requests"]),
+            value["notes"],
+            value["versions"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not the manifest of a synthetic data set: {error!r}.") from None
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that have a hand in a data set."""
+    return {"jaxcil": jaxcil.__version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def _check_same(
+    directory: str | os.PathLike,
+    old: Manifest,
+    config: dict[str, Any],
+    class_names: Sequence[str],
+    images_a_class: int,
+) -> None:
+    differing = _differences(old.config, config)
+    if old.class_names != tuple(class_names[: len(old.class_names)]):
+        differing.append(("class_names (new ones go behind)", old.class_names, tuple(class_names)))
+    most = max(old.requests.images_a_class().values(), default=0)
+    if images_a_class < most:
+        differing.append(("images_a_class (may only grow)", most, images_a_class))
+    if differing:
+        lines = "\n".join(
+            f"  {name}: there {_short(there)}, now {_short(now)}" for name, there, now in differing
+        )
+        raise InputError(
+            f"{directory} holds a synthetic data set of another config:\n{lines}\n"
+            "Take another directory, or the config that stands in its manifest.json."
+        )
+
+
+def _differences(there: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """Fields that differ, by their dotted names, with both values."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        pairs = [(f"{name}.{key}".strip("."), key) for key in sorted({*there, *now})]
+        return [item for path, key in pairs for item in _differences(there.get(key), now.get(key), path)]
+    return [] if _close(there, now) else [(name, there, now)]
+
+
+def _close(a: Any, b: Any) -> bool:
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(_close(x, y) for x, y in zip(a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE**2)
+    return a == b
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

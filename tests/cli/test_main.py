@@ -1,0 +1,88 @@
+"""The command: what it refuses, in one message without a traceback."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jaxcil.cli import main as command
+from jaxcil.errors import InputError
+
+
+def call(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+        command.main(list(arguments))
+    printed = capsys.readouterr()
+    return exit_.value.code, printed.out, printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["rum"], "no verb 'rum'; there are: run, generate"),
+        (["run", "--workdir=x"], "--config is missing; give a file, or one of: "),
+        (["run", "--config=quickstart"], "--workdir is missing"),
+        (["run", "--config=quickstrat", "--workdir=x"], "Did you mean 'quickstart'?"),
+        (["run", "--config=quickstart", "--workdir=x", "--config.extractor.stepps=3"], "'extractor.steps'?"),
+        (["run", "--config=quickstart", "--workdir=x", "--config.extractor.steps=many"], "extractor.steps"),
+        (["run", "--config=quickstart", "--workdir=x", "--wrokdir=y"], "wrokdir"),
+        (["run", "--config=quickstart", "--workdir=x", "more"], "unexpected 'more'"),
+        (["benchmark", "convolutions"], "Did you mean 'convolution'?"),
+        (["generate", "--config=generate_digits", "--workdir=/dev/null/x"], "/dev/null/x cannot be written"),
+        (["run", "--config=quickstart", "--workdir=/dev/null/x"], "/dev/null/x cannot be written"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_bad_input_ends_in_a_message_and_status_2(capsys, arguments, expected):
+    status, out, err = call(capsys, *arguments)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("jaxcil: ")
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_words_need_no_quotes_and_numbers_keep_their_type():
+    config, others = command.parse(
+        ["--config=quickstart", "--config.heads=ncm, fecam", "--config.seeds=3,4", "--workdir=there"], workdir=None
+    )
+    assert config.heads == ("ncm", "fecam")
+    assert config.seeds == (3, 4)
+    assert others == {"workdir": "there"}
+
+
+def test_a_config_of_ones_own_is_read_from_its_path(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict(dict(a=1, b=dict(c=0.5)))\n"
+    )
+    config, _ = command.parse([f"--config={file}", "--config.b.c=2"])
+    assert config.to_dict() == {"a": 1, "b": {"c": 2.0}}
+    file.write_text("x = 1\n")
+    with pytest.raises(InputError, match="no get_config"):
+        command.parse([f"--config={file}"])
+
+
+def test_an_interrupt_ends_with_status_75(capsys, monkeypatch):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_dispatch", interrupted)
+    status, _, err = call(capsys, "run")
+    assert status == 75
+    assert "goes on from here" in err
+
+
+def test_help_lists_every_verb_and_each_has_its_own(capsys):
+    status, out, _ = call(capsys, "--help")
+    assert status == 0
+    for verb in command.VERBS:
+        assert verb in out
+        status, own, _ = call(capsys, verb, "--help")
+        assert status == 0
+        assert own.startswith(f"jaxcil {verb}")
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "jaxcil", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0.1.0"
