@@ -1,29 +1,41 @@
 """Files that are never half-written: aside, fsync, rename."""
 
+import contextlib
 import json
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from jaxcil.errors import InputError
 
 
-def write(path: str | os.PathLike, data: bytes | str) -> None:
-    """Writes a whole file; who reads it sees the old content or the new, also after a power cut."""
+@contextlib.contextmanager
+def written_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """A name beside `path` to write a file to; then it takes its place, whole and on the disk, or not at all.
+
+    Who reads `path` sees the old content or the new, also after a power cut. The folder is made if absent. What a
+    killed process left beside it is written over, so no rubbish gathers; a file has one writer at a time.
+    """
     path = pathlib.Path(path)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.aside")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
+        yield aside
+        with aside.open("rb") as file:
             os.fsync(file.fileno())
-        os.chmod(aside, 0o644)  # mkstemp gives the file to its owner alone
-        os.replace(aside, path)
-    except BaseException:
-        pathlib.Path(aside).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+        aside.chmod(0o644)  # some libraries give their files to the owner alone
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def write(path: str | os.PathLike, data: bytes | str) -> None:
+    """Writes a whole file aside."""
+    with written_aside(path) as aside:
+        aside.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -43,15 +55,6 @@ def read_json(path: str | os.PathLike) -> Any:
         raise InputError(f"{path} cannot be read: {error}") from None
 
 
-def sync_directory(directory: str | os.PathLike) -> None:
-    """Makes the renames in a directory last through a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def writable_directory(path: str | os.PathLike) -> pathlib.Path:
     """Makes a directory and its parents, and tries to write in it.
 
@@ -68,3 +71,12 @@ def writable_directory(path: str | os.PathLike) -> pathlib.Path:
             f"{directory} cannot be written ({error.strerror}); give a directory that you may write"
         ) from None
     return directory
+
+
+def _sync_directory(directory: pathlib.Path) -> None:
+    """Makes the renames in a directory last through a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

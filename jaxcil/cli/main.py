@@ -75,10 +75,13 @@ def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
     config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
     for name, default in others.items():
         flags.DEFINE_string(name, default, "", flag_values=values)
+    before, sys.argv = sys.argv, ["jaxcil", *arguments]  # ml_collections looks for overrides there
     try:
-        left = values(["jaxcil", *arguments])[1:]
+        left = values(sys.argv)[1:]
     except (flags.Error, TypeError, ValueError) as error:
         raise InputError(str(error)) from None
+    finally:
+        sys.argv = before
     if left:
         raise InputError(f"unexpected {' '.join(left)!r}; every argument starts with --")
     if values["config"].value is None:

@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxcil import files
 from jaxcil.diffusion import weights
 from jaxcil.diffusion.config import config_of, require
 from jaxcil.diffusion.text_encoder import CLIPTextModel
@@ -266,7 +267,7 @@ def save(folder: str | os.PathLike, model: StableDiffusion, dtype: Any = jnp.flo
         if part == "text_encoder":
             # Not one of diffusers' classes: transformers tells the class by these two.
             config |= {"architectures": [name], "model_type": "clip_text_model"}
-            _write_text(folder / part / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+            files.write(folder / part / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
         else:
             _write_config(folder / part / "config.json", name, config)
     write_tokenizer(folder / "tokenizer", model.tokenizer)
@@ -355,9 +356,4 @@ def _write_config(path: pathlib.Path, class_name: str, config: dict[str, Any]) -
 
     writer: Any = type(class_name, (ConfigMixin,), {"config_name": path.name})()
     writer.register_to_config(**{name: value for name, value in config.items() if name[0] != "_"})
-    _write_text(path, writer.to_json_string())
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    with weights.written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    files.write(path, writer.to_json_string())

@@ -13,7 +13,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from jaxcil.diffusion.weights import written_aside
+from jaxcil import files
 from jaxcil.errors import InputError
 
 # What CLIP splits a normalised prompt into: special tokens, contractions, words, single digits, the rest.
@@ -122,16 +122,15 @@ def write_tokenizer(folder: str | os.PathLike, tokenizer: Tokenizer) -> None:
         "model_max_length": tokenizer.length,
         "tokenizer_class": "CLIPTokenizer",
     }
-    files = {
+    texts = {
         "tokenizer.json": tokenizer.text,
         "vocab.json": json.dumps(model["vocab"], ensure_ascii=False),
         "merges.txt": "\n".join(["#version: 0.2", *merges, ""]),
         "special_tokens_map.json": json.dumps(special, indent=2),
         "tokenizer_config.json": json.dumps(config, indent=2),
     }
-    for name, text in files.items():
-        with written_aside(pathlib.Path(folder) / name) as aside:
-            aside.write_text(text, encoding="utf-8")
+    for name, text in texts.items():
+        files.write(pathlib.Path(folder) / name, text)
 
 
 def bpe_text(

@@ -7,7 +7,6 @@ tree: a torch convolution is [O, I, h, w] and flax's [h, w, I, O]; a torch dense
 names it: a network that is nearly right makes images that are nearly right.
 """
 
-import contextlib
 import json
 import os
 import pathlib
@@ -20,6 +19,7 @@ from flax import serialization, traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from jaxcil import files
 from jaxcil.errors import InputError
 
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
@@ -135,28 +135,9 @@ def write(
             "are finite in float32, save in float32."
         )
     target = pathlib.Path(folder) / f"{STEMS[part]}.safetensors"
-    with written_aside(target) as aside:
+    with files.written_aside(target) as aside:
         save_file(tensors, aside, metadata={"format": "pt"})
     return target
-
-
-@contextlib.contextmanager
-def written_aside(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path beside `target` to write to; then it takes its place, whole and on the disk or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        yield aside
-        with open(aside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)
-    directory = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _leaves(

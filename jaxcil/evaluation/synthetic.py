@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from jaxcil import convolution, files, heads, keys
 from jaxcil.data import augment
-from jaxcil.data.datasets import ImageSet
+from jaxcil.data.datasets import ImageSet, png
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.learners.fpcil import FPCIL, ExtractorState, Images
@@ -94,13 +93,7 @@ def nearest_sheet(synthetic: ImageSet, seen: ImageSet, path: str | pathlib.Path,
     rows = np.concatenate(
         [np.concatenate(list(part), axis=1) for part in (images, seen.images[number])], axis=0
     )
-    picture = Image.fromarray(rows).resize(
-        (rows.shape[1] * zoom, rows.shape[0] * zoom), Image.Resampling.NEAREST
-    )
-    aside = pathlib.Path(path).with_suffix(".aside.png")
-    picture.save(aside)
-    files.write(path, aside.read_bytes())
-    aside.unlink()
+    files.write(path, png(rows.repeat(zoom, axis=0).repeat(zoom, axis=1)))
 
 
 def _joined(synthetic: ImageSet, class_names: tuple[str, ...]) -> ImageSet:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxcil import files
+from jaxcil.data.datasets import png
 from jaxcil.synthesis import prompts, requests, store
 from jaxcil.synthesis.manifest import Manifest, read_manifest
 
@@ -109,7 +110,7 @@ def contact_sheet(
         for column, number in enumerate(shown):
             cell = Image.fromarray(images[number]).resize((width, height), how)
             sheet.paste(cell, (margin + column * (width + GAP), top))
-    files.write(path, store.png(np.asarray(sheet)))
+    files.write(path, png(np.asarray(sheet)))
 
 
 def _cell(size: tuple[int, ...]) -> tuple[int, int]:

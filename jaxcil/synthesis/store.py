@@ -25,7 +25,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from PIL import Image
 
 from jaxcil import files
-from jaxcil.data.datasets import ImageSet
+from jaxcil.data.datasets import ImageSet, png
 from jaxcil.errors import InputError
 from jaxcil.synthesis import requests
 from jaxcil.synthesis.manifest import Manifest, digest, package_versions, read_manifest
@@ -51,38 +51,34 @@ def write_shard(
       backend: platform and device that drew them.
     """
     path = shard_path(directory, shard)
-    aside = path.with_name(f".{path.name}.aside")
     features = _features(manifest)
     start, stop = manifest.requests.shards[shard]
     labels, indices = requests.located(manifest.requests, range(start, stop))
-    # one record a group: any record is read without the others
-    writer = ArrayRecordWriter(str(aside), "group_size:1")
-    try:
-        for number, label, index, image in zip(range(start, stop), labels, indices, images, strict=True):
-            record = {
-                "image": png(image),
-                "label": int(label),
-                "index": int(index),
-                "request": number,
-                "id": f"{manifest.class_names[label]}/{index}",
-            }
-            writer.write(features.serialize_example(features.encode_example(record)))
-    finally:
-        writer.close()
-    sidecar = {
-        "shard": shard,
-        "requests": [start, stop],
-        "made_for": _made_for(manifest, shard),
-        "sha256": _sha256(aside),
-        "bytes": aside.stat().st_size,
-        "backend": backend,
-        "versions": package_versions(),
-    }
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    _sidecar_path(path).unlink(missing_ok=True)  # it may tell of other bytes
-    os.replace(aside, path)
-    files.sync_directory(path.parent)
+    with files.written_aside(path) as aside:
+        # one record a group: any record is read without the others
+        writer = ArrayRecordWriter(str(aside), "group_size:1")
+        try:
+            for number, label, index, image in zip(range(start, stop), labels, indices, images, strict=True):
+                record = {
+                    "image": png(image),
+                    "label": int(label),
+                    "index": int(index),
+                    "request": number,
+                    "id": f"{manifest.class_names[label]}/{index}",
+                }
+                writer.write(features.serialize_example(features.encode_example(record)))
+        finally:
+            writer.close()
+        sidecar = {
+            "shard": shard,
+            "requests": [start, stop],
+            "made_for": _made_for(manifest, shard),
+            "sha256": _sha256(aside),
+            "bytes": aside.stat().st_size,
+            "backend": backend,
+            "versions": package_versions(),
+        }
+        _sidecar_path(path).unlink(missing_ok=True)  # it may tell of other bytes
     files.write_json(_sidecar_path(path), sidecar)
 
 
@@ -214,10 +210,3 @@ def _sidecar_path(path: pathlib.Path) -> pathlib.Path:
 def _sha256(path: pathlib.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def png(image: np.ndarray) -> bytes:
-    """An image uint8 [H, W, 3] as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()

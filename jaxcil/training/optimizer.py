@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import flax.struct
 import jax
 import optax
 from jax import Array
@@ -27,12 +28,13 @@ class SGD(NamedTuple):
         )
 
 
-class AdamW(NamedTuple):
+@flax.struct.dataclass
+class AdamW:
     """AdamW with a linear warm-up and a cosine decay to zero."""
 
     learning_rate: Array | float
     weight_decay: Array | float
-    warmup_steps: int = 0
+    warmup_steps: int = flax.struct.field(pytree_node=False, default=0)
 
     def build(self, steps: int) -> optax.GradientTransformation:
         """The transformation for a training of that many steps."""

@@ -44,7 +44,8 @@ def test_bad_input_ends_in_a_message_and_status_2(capsys, arguments, expected):
 
 def test_words_need_no_quotes_and_numbers_keep_their_type():
     config, others = command.parse(
-        ["--config=quickstart", "--config.heads=ncm, fecam", "--config.seeds=3,4", "--workdir=there"], workdir=None
+        ["--config=quickstart", "--config.heads=ncm, fecam", "--config.seeds=3,4", "--workdir=there"],
+        workdir=None,
     )
     assert config.heads == ("ncm", "fecam")
     assert config.seeds == (3, 4)
@@ -84,5 +85,7 @@ def test_help_lists_every_verb_and_each_has_its_own(capsys):
 
 
 def test_the_module_is_the_command():
-    done = subprocess.run([sys.executable, "-m", "jaxcil", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxcil", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "0.1.0"

@@ -149,18 +149,3 @@ def test_what_does_not_fit_float16_is_not_written(tmp_path):
         weights.write(tmp_path, "vae", large, np.float16)
     assert not list(tmp_path.iterdir())
     weights.write(tmp_path, "vae", large, np.float32)
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    target = tmp_path / "file"
-    target.write_text("old")
-
-    def write():
-        with weights.written_aside(target) as aside:
-            aside.write_text("half of the n")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write()
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert target.read_text() == "old"

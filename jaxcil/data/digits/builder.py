@@ -7,13 +7,14 @@ An image's part follows from the checksum of its pixels, so it never changes.
 """
 
 import hashlib
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+
+from jaxcil.data.datasets import png
 
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PARTS = {"generator": 600, "train": 700, "test": 497}
@@ -58,20 +59,16 @@ class JaxcilDigits(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[tuple[int, dict]]:
         for row in rows.tolist():
             # bytes of a PNG, since TFDS encodes arrays through TensorFlow
-            yield row, {"image": png(upscale(images[row])), "label": int(labels[row]), "index": row}
+            yield (
+                row,
+                {"image": png(np.asarray(upscale(images[row]))), "label": int(labels[row]), "index": row},
+            )
 
 
 def upscale(image: np.ndarray) -> Image.Image:
     """An image of 8 x 8 in [0, 16] as one of 16 x 16 x 3 in [0, 255]."""
     grey = Image.fromarray(np.round(image * (255 / 16)).astype(np.uint8))
     return grey.resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert("RGB")
-
-
-def png(image: Image.Image) -> bytes:
-    """The image as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def split(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,0 +1,198 @@
+"""A whole run: its files, what it refuses, and that a run which was stopped ends in the same results."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from jaxcil import experiment, files
+from jaxcil.cli.main import parse
+from jaxcil.errors import InputError
+from jaxcil.synthesis import store
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning"
+)
+SMALL = (
+    *("scenario.first_classes=4", "scenario.classes_a_task=4", "seeds=3", "extractors=plain,future_proof"),
+    *("heads=ncm", "extractor.steps=4", "extractor.batch_size=8", "extractor.chunk=2"),
+    *("synthetic.images_a_class=3", "synthetic.calls=2", "synthetic.batch_size=2", "synthetic.shard_size=6"),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_once(tmp_path_factory):
+    """Runs of this module share compiled programs through a folder: each run is as a new process would be."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (str(tmp_path_factory.mktemp("programs")), 0.0)):
+        jax.config.update(name, value)
+    yield
+    for name, value in zip(names, before):
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture
+def make_config(data_dir):
+    def make(*changes):
+        fields = [f"--config.{field}" for field in (*SMALL, f"data_dir={data_dir}", *changes)]
+        return parse(["--config=quickstart", *fields])[0]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir, tmp_path_factory):
+    """A run from beginning to end; tests only read it."""
+    fields = [f"--config.{field}" for field in (*SMALL, f"data_dir={data_dir}")]
+    workdir = tmp_path_factory.mktemp("finished")
+    experiment.run(parse(["--config=quickstart", *fields])[0], workdir)
+    return workdir
+
+
+def test_a_run_leaves_results_that_follow_the_schema(finished):
+    results = files.read_json(finished / "results.json")
+    assert results["schema"] == 1
+    assert results["task_sizes"] == [4, 4, 2]
+    assert sorted(results["class_order"]) == list(range(10))
+    assert [(run["method"], run["extractor"], run["seed"]) for run in results["runs"]] == [
+        ("ncm", "plain", 3),
+        ("ncm", "future_proof", 3),
+    ]
+    for run in results["runs"]:
+        matrix = np.array(run["accuracy_matrix"], float)  # null becomes NaN
+        assert matrix.shape == (3, 3)
+        np.testing.assert_array_equal(np.isnan(matrix), np.triu(np.ones((3, 3), bool), 1))
+        assert 0 <= run["last_accuracy"] <= 1
+    assert {entry["extractor"] for entry in results["summary"]} == {"plain", "future_proof"}
+
+
+def test_a_run_leaves_a_page_that_needs_no_other_file(finished):
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 2  # curves and contact sheet
+    assert 'src="http' not in page
+    assert (finished / "accuracy.png").read_bytes()[:4] == b"\x89PNG"
+    assert {"synthesis", "extractor plain"} <= set(files.read_json(finished / "timing.json"))
+
+
+def test_only_future_classes_are_drawn_and_each_as_often_as_asked(finished):
+    images = store.read(finished / "synthetic")
+    order = files.read_json(finished / "results.json")["class_names"]
+    assert set(images.class_names) == set(order[4:])
+    assert np.bincount(images.labels).tolist() == [3] * 6
+
+
+class Stop(Exception):
+    """In the place of a kill."""
+
+
+@pytest.mark.parametrize("stage", ["generation", "extractor", "heads"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_results(
+    stage, finished, make_config, tmp_path, monkeypatch
+):
+    workdir = tmp_path / "run"
+    calls = {"count": 0}
+
+    def stopping(function, at):
+        def run(*arguments, **options):
+            calls["count"] += 1
+            if calls["count"] == at:
+                raise Stop
+            return function(*arguments, **options)
+
+        return run
+
+    with monkeypatch.context() as patch:
+        if stage == "generation":
+            patch.setattr(store, "write_shard", stopping(store.write_shard, 2))
+        elif stage == "extractor":
+            patch.setattr(experiment.Checkpoints, "save", stopping(experiment.Checkpoints.save, 2))
+        else:
+            patch.setattr(experiment, "accuracy_matrices", stopping(experiment.accuracy_matrices, 2))
+        with pytest.raises(Stop):
+            experiment.run(make_config(), workdir)
+    assert not (workdir / "results.json").exists()
+    experiment.run(make_config(), workdir)
+    assert (workdir / "results.json").read_bytes() == (finished / "results.json").read_bytes()
+
+
+def test_a_second_call_does_nothing_again(finished, make_config, monkeypatch):
+    def never(*arguments, **options):
+        raise AssertionError("done already")
+
+    for place, name in (
+        (store, "write_shard"),
+        (experiment.Checkpoints, "save"),
+        (experiment, "accuracy_matrices"),
+    ):
+        monkeypatch.setattr(place, name, never)
+    before = (finished / "results.json").read_bytes()
+    experiment.run(make_config(), finished)
+    assert (finished / "results.json").read_bytes() == before
+
+
+def test_a_workdir_of_another_config_is_refused_with_the_difference(finished, make_config):
+    with pytest.raises(InputError, match=r"extractor\.steps: there 4, now 5"):
+        experiment.run(make_config("extractor.steps=5"), finished)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("heads=nmc", "no head 'nmc'.*Did you mean 'ncm'"),
+        ("heads=ncm,ncm", "names a head twice"),
+        ("extractors=plane", "no extractor 'plane'.*'plain'"),
+        ("extractor.network=resnet9", "no network 'resnet9'"),
+        ("evaluate_on=training", "no split to evaluate on 'training'"),
+        ("scenario.first_classes=11", r"first_classes must lie in \[1, 10\]"),
+        ("scenario.first_classes=0", r"first_classes must lie in \[1, 10\]"),
+        ("scenario.classes_a_task=0", "classes_a_task must be at least 1"),
+        (
+            "scenario.class_order=zero,tow,one,three,four,five,six,seven,eight,nine",
+            "no class name 'tow'.*'two'",
+        ),
+        ("scenario.class_order=zero,one", "class_order must name each of the class ids 0 to 9 once; got 2"),
+        ("synthetic.images_a_class=0", "images_a_class must be at least 1"),
+        ("synthetic.model=digit", "no embedded generator 'digit'.*'digits'"),
+        ("synthetic.order=4", "order of the solver must be 1, 2 or 3"),
+        ("synthetic.calls=0", "number of calls"),
+        ("synthetic.path=nowhere", "nowhere"),
+        ("extractor.steps=0", r"extractor\.steps must be at least 1"),
+        ("dataset=mnist", "no data set 'mnist'"),
+    ],
+    ids=lambda value: value.partition("=")[0] if "=" in value else "",
+)
+def test_what_cannot_be_done_is_refused_before_anything_compiles(
+    change, message, make_config, tmp_path, monkeypatch
+):
+    def never(*arguments, **options):
+        raise AssertionError("compiled something")
+
+    monkeypatch.setattr(experiment.loop, "program", never)
+    with pytest.raises(InputError, match=message):
+        experiment.run(make_config(change), tmp_path / "run")
+
+
+def test_a_class_without_images_is_refused_by_name(make_config, tmp_path):
+    from PIL import Image
+
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            if (split, name) != ("test", "dog"):
+                Image.new("RGB", (8, 8)).save(tmp_path / split / name / "0.png")
+    with pytest.raises(InputError, match="class 'dog' has no images"):
+        experiment.run(make_config(f"dataset={tmp_path}", "scenario.first_classes=1"), tmp_path / "run")
+
+
+def test_the_run_can_be_started_from_the_config_that_it_wrote(finished, make_config):
+    assert json.loads((pathlib.Path(finished) / "config.json").read_text()) == json.loads(
+        make_config().to_json()
+    )

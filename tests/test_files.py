@@ -1,0 +1,60 @@
+"""Files are whole or not there."""
+
+import json
+import os
+
+import pytest
+
+from jaxcil import files
+from jaxcil.errors import InputError
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    target = tmp_path / "file"
+    target.write_text("old")
+
+    def write():
+        with files.written_aside(target) as aside:
+            aside.write_text("half of the n")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert target.read_text() == "old"
+
+
+def test_what_a_killed_writer_left_behind_is_written_over(tmp_path):
+    (tmp_path / ".file.aside").write_text("half of a file that was never finished")
+    files.write(tmp_path / "file", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_others_may_read_what_is_written(tmp_path):
+    files.write(tmp_path / "file", b"x")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_json_comes_back_as_it_was_and_nan_is_refused(tmp_path):
+    value = {"a": [1, None, 0.1], "b": "ö"}
+    files.write_json(tmp_path / "file", value)
+    assert files.read_json(tmp_path / "file") == json.loads(json.dumps(value))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "file", float("nan"))
+    assert files.read_json(tmp_path / "file") == value
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("absent.json", "broken.json"):
+        with pytest.raises(InputError, match=name):
+            files.read_json(tmp_path / name)
+
+
+def test_a_directory_that_cannot_be_written_is_refused_and_another_made(tmp_path):
+    assert files.writable_directory(tmp_path / "a" / "b").is_dir()
+    assert os.listdir(tmp_path / "a" / "b") == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        files.writable_directory(tmp_path / "file" / "below")
