@@ -12,6 +12,7 @@ Each is written whole or not at all, and what is there is not done again. So a r
 it was when the same command is given again, to the same results.
 """
 
+import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -89,7 +90,7 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
             runs += _evaluate_heads(config, learner, states, benchmark, name, workdir)
     results = _results(config, benchmark.scenario, runs)
     files.write_json(workdir / "results.json", results)
-    sizes = _test_images(benchmark)
+    sizes = _test_images(benchmark).tolist()
     plots.accuracy_curves(results, workdir / "accuracy.png", test_images=sizes)
     report.write_report(workdir, results, test_images=sizes)
     return results
@@ -209,7 +210,7 @@ def _train_extractor(
 
         return loop.train(
             chunk_program,
-            _begin(learner, task, run_keys),
+            loop.begin(_begin, learner, task, run_keys),
             learner.data,
             np.asarray(learner.training_rows(task)),
             run_keys,
@@ -221,9 +222,8 @@ def _train_extractor(
         )
 
 
-@jax.jit
 def _begin(learner: FPCIL, task: Task, run_keys: jax.Array) -> ExtractorState:
-    """Training states of all seeds; the extractors differ in values only, so it compiles once."""
+    """Training states of all seeds."""
     example = jnp.zeros((1, *learner.data.images.shape[1:]))
     return jax.vmap(lambda key: learner.begin(learner.init(key, example), task, key))(run_keys)
 
@@ -256,7 +256,8 @@ def _first_task(learner: FPCIL, benchmark: Benchmark, name: str) -> tuple[Task, 
     }[name]
     seen = jnp.asarray(scenario.new(0))
     task = Task(0, jnp.asarray(np.flatnonzero(~synthetic & ~future), jnp.int32), seen, seen)
-    return task, learner.replace(future_rows=jnp.asarray(_padded(rows, len(learner.future_rows))))
+    padded = jnp.asarray(_padded(rows, len(learner.future_rows)))
+    return task, dataclasses.replace(learner, future_rows=padded)
 
 
 def _evaluate_heads(
@@ -275,8 +276,8 @@ def _evaluate_heads(
         path = folder / f"{name}-{method}.json"
         if not path.exists():
             if features is None:
-                parts = (benchmark.train, benchmark.test)
-                features = [_features(learner, states, part.images) for part in parts]
+                train, test = benchmark.train.images, benchmark.test.images
+                features = _features(learner, states, train), _features(learner, states, test)
             matrices = accuracy_matrices(method, *features, benchmark, config.seeds)
             files.write_json(path, matrices)
         sizes = _test_images(benchmark)
@@ -296,10 +297,10 @@ def _evaluate_heads(
     return entries
 
 
-def _test_images(benchmark: Benchmark) -> list[int]:
+def _test_images(benchmark: Benchmark) -> np.ndarray:
     """Number of test images of each task."""
     tasks = benchmark.scenario.task_of_class[np.asarray(benchmark.test.labels)]
-    return np.bincount(tasks, minlength=benchmark.scenario.num_tasks).tolist()
+    return np.bincount(tasks, minlength=benchmark.scenario.num_tasks)
 
 
 def accuracy_matrices(

@@ -1,13 +1,20 @@
 """Strict JAX for every test, on four virtual CPU devices.
 
 NPROC widens XLA's thread pool: with more virtual devices than cores, queued collectives wait for threads
-that never come (jax 0.10 and 0.11 hang). Both variables must be set before jax is imported.
+that never come (jax 0.10 and 0.11 hang). Tests compile far longer than they run, so the compiler is told not to
+optimise. All of it must be set before jax is imported.
 """
 
 import os
 
 os.environ["NPROC"] = "16"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+        "--xla_backend_optimization_level=0",
+    )
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import pathlib

@@ -93,7 +93,7 @@ def train_pipeline(
 
     def run(name: str, training: Any, settings: Mapping[str, Any]) -> Any:
         key = keys.purpose_key(root, name)
-        states = jax.jit(jax.vmap(training.begin))(key[None])
+        states = loop.begin(jax.vmap(training.begin), key[None])
         with checkpoints(name) as kept:
             trained = loop.train(
                 loop.program(training.step),

@@ -25,7 +25,7 @@ from jaxcil.training import loop
 from jaxcil.training.optimizer import SGD
 from jaxcil.training.state import Task
 
-SHOWN = 20
+SHOWN, GAP = 20, 2  # pairs on the sheet, and white pixels around each image
 
 
 class Judge(NamedTuple):
@@ -90,10 +90,11 @@ def nearest_sheet(synthetic: ImageSet, seen: ImageSet, path: str | pathlib.Path,
     order = np.argsort(synthetic.labels, kind="stable")[chosen]
     images = synthetic.images[order]
     _, number = nearest(images, seen.images)
-    rows = np.concatenate(
-        [np.concatenate(list(part), axis=1) for part in (images, seen.images[number])], axis=0
-    )
-    files.write(path, png(rows.repeat(zoom, axis=0).repeat(zoom, axis=1)))
+    pairs = np.stack([images, seen.images[number]])  # [2, 20, H, W, 3]
+    pairs = pairs.repeat(zoom, axis=2).repeat(zoom, axis=3)
+    framed = np.pad(pairs, ((0, 0), (0, 0), (GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
+    rows = [np.concatenate(list(row), axis=1) for row in framed]
+    files.write(path, png(np.concatenate(rows, axis=0)))
 
 
 def _joined(synthetic: ImageSet, class_names: tuple[str, ...]) -> ImageSet:
@@ -125,14 +126,12 @@ def _classifier(data: ImageSet, judge: Judge) -> Any:
     run_keys = keys.root_key(judge.seed)[None]
     example = jnp.zeros((1, *data.images.shape[1:]))
 
-    @jax.jit
-    @jax.vmap
     def begin(key: jax.Array) -> ExtractorState:
         return learner.begin(learner.init(key, example), Task(0, rows, every, every), key)
 
     state = loop.train(
         loop.program(learner.step),
-        begin(run_keys),
+        loop.begin(jax.vmap(begin), run_keys),
         resident,
         np.asarray(rows),
         run_keys,

@@ -42,6 +42,15 @@ class Report(NamedTuple):
     metrics: dict[str, np.ndarray]  # mean over the chunk's steps, a number a run
 
 
+def begin(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function that makes initial states, compiled without optimisation.
+
+    It runs once, and optimising the drawing of some dozens of kernels takes ten times as long as all the rest; the
+    values agree to rounding.
+    """
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})(*arguments)
+
+
 def program(step: Callable[..., Any], policy: sweep.Policy = "vmap") -> Callable[..., Any]:
     """Compiles a phase's step for chunks of several runs; made once and used for every training of this step.
 

@@ -64,5 +64,6 @@ def test_the_sheet_shows_twenty_images_above_their_nearest(tmp_path):
     synthetic.nearest_sheet(data, data, tmp_path / "sheet.png", zoom=1)
     with Image.open(tmp_path / "sheet.png") as opened:
         sheet = np.asarray(opened)
-    assert sheet.shape == (2 * 8, 20 * 8, 3)
-    np.testing.assert_array_equal(sheet[:8], sheet[8:])  # each is its own nearest
+    assert sheet.shape == (2 * 12, 20 * 12, 3)  # images of 8 pixels in a frame of 2
+    np.testing.assert_array_equal(sheet[:12], sheet[12:])  # each is its own nearest
+    np.testing.assert_array_equal(sheet[2:10, 2:10], data.images[0])
