@@ -91,7 +91,8 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     results = _results(config, benchmark.scenario, runs)
     files.write_json(workdir / "results.json", results)
     sizes = _test_images(benchmark).tolist()
-    plots.accuracy_curves(results, workdir / "accuracy.png", test_images=sizes)
+    columns = min(3, len(config.heads))
+    plots.accuracy_curves(results, workdir / "accuracy.png", columns=columns, test_images=sizes)
     report.write_report(workdir, results, test_images=sizes)
     return results
 

@@ -120,12 +120,17 @@ def _direct_labels(axis: Axes) -> None:
         floor = max(float(np.asarray(line.get_ydata())[-1]) - tall / 2, floor)
         places.append(floor + tall / 2)
         floor += tall
-    overflow = max(0.0, floor - high)
+    ceiling = high
+    for n in reversed(
+        range(len(places))
+    ):  # what was pushed over the top comes down, and pushes what is below
+        places[n] = min(places[n], ceiling - heights[n] / 2)
+        ceiling = places[n] - heights[n] / 2
     for line, text, place in zip(lines, texts, places):
         end = float(np.asarray(line.get_xdata())[-1])
         axis.annotate(
             text,
-            (end, place - overflow),
+            (end, place),
             xytext=(9, 0),
             textcoords="offset points",
             va="center",
