@@ -32,6 +32,7 @@ from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.learners.fpcil import FPCIL, ExtractorState, Images
 from jaxcil.parallel import mesh
 from jaxcil.progress import Progress
+from jaxcil.run_settings import GROUPS_CLASSES, HEADS, NETWORKS, check
 from jaxcil.scenario import Scenario, check_images, make_scenario
 from jaxcil.synthesis import store
 from jaxcil.synthesis.generator import generate_by_name
@@ -39,13 +40,8 @@ from jaxcil.training import loop
 from jaxcil.training.checkpoint import Checkpoints
 from jaxcil.training.optimizer import SGD
 from jaxcil.training.state import Task
-from jaxcil.workdir import Timing, remember_config
+from jaxcil.workdir import Timing, remember_config, remember_data
 
-HEADS = {"ncm": heads.ncm, "fetril": heads.fetril, "fecam": heads.fecam}
-GROUPS_CLASSES = ("fetril", "fecam")  # heads that need a bound on the images of one class
-EXTRACTORS = ("plain", "future_proof", "real_future")
-NETWORKS = {"resnet8": 1, "resnet14": 2, "resnet20": 3, "resnet32": 5}  # residual blocks a stage
-EVALUATE_ON = ("test", "held_out")
 HELD_OUT_SHARE = 0.1
 SCHEMA = 1
 
@@ -72,14 +68,16 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
       InputError: anything in the config that cannot be done, before the first compilation.
     """
     workdir = files.writable_directory(workdir)
-    _check(config)
-    remember_config(config, workdir)
+    check(config)
     benchmark = load_benchmark(config)
+    remember_config(config, workdir)
+    remember_data(workdir, real_train=benchmark.train, real_test=benchmark.test)
     future = None
     timing = Timing(workdir / "timing.json")
     if "future_proof" in config.extractors:
         with timing.of("synthesis"):
-            future = synthetic_images(config, benchmark.scenario, benchmark.train.images.shape[1], workdir)
+            future = synthetic_images(config, benchmark, workdir)
+        remember_data(workdir, synthetic=future)
     learner = make_learner(config, benchmark, future)
     chunk_program = loop.program(learner.step)
     runs = []
@@ -109,6 +107,10 @@ def load_benchmark(config: Any) -> Benchmark:
             f"{config.dataset} has other classes for training ({', '.join(train.class_names)}) than for testing "
             f"({', '.join(test.class_names)}); give both splits the same class folders"
         )
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise InputError(
+            f"training images of {config.dataset} are {_size(train)}, test images {_size(test)}; set image_size"
+        )
     order = config.scenario.class_order
     if "," in order:
         order = [_position(name.strip(), train.class_names) for name in order.split(",")]
@@ -124,14 +126,25 @@ def load_benchmark(config: Any) -> Benchmark:
     return Benchmark(scenario, *as_images)
 
 
-def synthetic_images(config: Any, scenario: Scenario, side: int, workdir: pathlib.Path) -> Images:
+def synthetic_images(config: Any, benchmark: Benchmark, workdir: pathlib.Path) -> Images:
     """Synthetic images with contiguous labels, joined to the real classes by name; made if there are none."""
+    scenario = benchmark.scenario
+    if not _future_classes(scenario):
+        raise InputError(
+            f"the first task has all {scenario.num_classes} classes, so future_proof has none to come; "
+            "make first_classes smaller"
+        )
     settings = config.synthetic.to_dict()
     path = settings.pop("path")
+    height, width = benchmark.train.images.shape[1:3]
+    if path is None and height != width:
+        raise InputError(
+            f"images are drawn square, but those of {config.dataset} are {height} x {width}; set image_size"
+        )
     directory = workdir / "synthetic" if path is None else pathlib.Path(path)
     if path is None:
         names = tuple(scenario.class_names[label] for label in _future_classes(scenario))
-        generate_by_name(directory, names, image_size=side, **settings)
+        generate_by_name(directory, names, image_size=height, **settings)
     images, labels, names = store.read(directory)
     positions = np.array([_position(name, scenario.class_names) for name in names], np.int32)
     missing = {scenario.class_names[label] for label in _future_classes(scenario)} - set(names)
@@ -166,28 +179,6 @@ def make_learner(config: Any, benchmark: Benchmark, future: Images | None) -> FP
     )
 
 
-def _check(config: Any) -> None:
-    """Refuses names that do not exist and numbers that make no sense."""
-    for kind, names, known in (
-        ("head", config.heads, HEADS),
-        ("extractor", config.extractors, EXTRACTORS),
-        ("network", (config.extractor.network,), NETWORKS),
-        ("split to evaluate on", (config.evaluate_on,), EVALUATE_ON),
-    ):
-        for name in names:
-            if name not in known:
-                raise unknown_name(kind, name, known)
-        if not names:
-            raise InputError(f"the config names no {kind}; there are: {', '.join(known)}")
-        if len(set(names)) < len(names):
-            raise InputError(f"the config names a {kind} twice: {', '.join(names)}")
-    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
-        raise InputError(f"seeds must be at least one number, none twice; got {config.seeds}")
-    for field in ("steps", "batch_size", "chunk"):
-        if config.extractor[field] < 1:
-            raise InputError(f"extractor.{field} must be at least 1, got {config.extractor[field]}")
-
-
 def _train_extractor(
     config: Any,
     learner: FPCIL,
@@ -204,11 +195,6 @@ def _train_extractor(
         Checkpoints(workdir / "extractors" / name) as checkpoints,
         Progress(f"extractor {name}", settings.steps, "steps") as progress,
     ):
-
-        def tell(told: loop.Report) -> None:
-            note = ", ".join(f"{metric} {value.mean():.3f}" for metric, value in told.metrics.items())
-            progress.reach(told.done, note)
-
         return loop.train(
             chunk_program,
             loop.begin(_begin, learner, task, run_keys),
@@ -219,7 +205,7 @@ def _train_extractor(
             batch_size=settings.batch_size,
             chunk=settings.chunk,
             checkpoints=checkpoints,
-            tell=tell,
+            tell=lambda told: progress.reach(told.done, told.note),
         )
 
 
@@ -382,5 +368,5 @@ def _padded(rows: np.ndarray, length: int) -> np.ndarray:
     return np.pad(rows, (0, length - len(rows)), constant_values=-1).astype(np.int32)
 
 
-def _size(data: Images) -> str:
+def _size(data: Images | datasets.ImageSet) -> str:
     return " x ".join(str(side) for side in data.images.shape[1:3])

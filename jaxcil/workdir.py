@@ -1,12 +1,16 @@
 """What every directory of a run holds: its config, which may not change, and the time that each stage took."""
 
+import fcntl
+import hashlib
 import json
+import math
 import pathlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxcil import files
@@ -19,19 +23,61 @@ def remember_config(config: ConfigDict, directory: str | pathlib.Path) -> None:
     Raises:
       InputError: names every field that differs, with both values.
     """
-    path = pathlib.Path(directory) / "config.json"
-    wanted = json.loads(config.to_json())
-    if not path.exists():
-        files.write_json(path, wanted)
-        return
-    there, here = _flat(files.read_json(path)), _flat(wanted)
-    names = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
-    if names:
-        lines = "\n".join(f"  {name}: there {there.get(name)}, now {here.get(name)}" for name in names)
+    _remember(pathlib.Path(directory), "config.json", json.loads(config.to_json()), "a run of another config")
+
+
+def remember_data(directory: str | pathlib.Path, **parts: Any) -> None:
+    """Writes the checksums of data sets into a directory, or refuses if others stand there.
+
+    A config names a data set by its path; what lies there may have changed since.
+
+    Args:
+      directory: of the run.
+      **parts: a pytree of arrays for every data set, by name.
+    """
+    for name, part in parts.items():
+        total = hashlib.sha256()
+        for leaf in part:
+            array = np.asarray(leaf)
+            total.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+        checksum = {"sha256": total.hexdigest()}
+        _remember(pathlib.Path(directory), f"{name}.json", checksum, f"a run on other data ({name})")
+
+
+def _remember(directory: pathlib.Path, name: str, wanted: Any, otherwise: str) -> None:
+    path = directory / name
+    there, here = _flat(files.read_json(path)) if path.exists() else {}, _flat(wanted)
+    for field, value in here.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{field} must be finite, got {value}")
+    names = [field for field in sorted({*there, *here}) if there.get(field) != here.get(field)]
+    if path.exists() and names and _begun(directory):
+        lines = "\n".join(f"  {field}: there {there.get(field)}, now {here.get(field)}" for field in names)
         raise InputError(
-            f"{directory} holds a run of another config:\n{lines}\n"
-            "Take another workdir, or the config that stands there."
+            f"{directory} holds {otherwise}:\n{lines}\nTake another workdir, or what stands there."
         )
+    if names:
+        files.write_json(path, wanted)
+
+
+def _begun(directory: pathlib.Path) -> bool:
+    """Whether a directory holds any work: a config that was refused at once may be corrected in its place."""
+    return any(path.is_file() and path.parent != directory for path in directory.rglob("*"))
+
+
+@contextmanager
+def locked(directory: str | pathlib.Path) -> Iterator[None]:
+    """Keeps a directory to one process; the lock goes with the process, however it ends.
+
+    Raises:
+      InputError: another process has it.
+    """
+    with (files.writable_directory(directory) / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another process works in {directory}; wait for it, or take another") from None
+        yield
 
 
 class Timing:

@@ -27,14 +27,15 @@ make_environment() {
   if [[ -f $stamp && $(cat "$stamp") == "$(sha256sum <pyproject.toml)" ]]; then
     return
   fi
-  if [[ ! -x .venv/bin/python ]]; then
+  # an environment without pip is what a kill in the middle of making it leaves
+  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     python=$(find_python)
     [[ -n $python ]] || fail "needs Python 3.11 or newer with venv; found $(python3 --version 2>&1 || echo none). \
 Install one, or name it: PYTHON=/path/to/python bash $0"
     free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')
     ((free >= 3000)) || fail "needs 3000 MB of free disk for the packages, $free MB are free in $PWD"
     echo "making .venv with $("$python" --version)" >&2
-    "$python" -m venv .venv || fail "could not make .venv; remove it and try again"
+    "$python" -m venv --clear .venv || fail "could not make .venv; remove it and try again"
   fi
   echo "installing jaxcil${extra:+[$extra]} into .venv" >&2
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extra:+[$extra]}" ||

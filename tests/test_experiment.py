@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxcil import experiment, files
+from jaxcil import experiment, files, workdir
 from jaxcil.cli.main import parse
 from jaxcil.errors import InputError
 from jaxcil.synthesis import store
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning"
 )
 SMALL = (
-    *("scenario.first_classes=4", "scenario.classes_a_task=4", "seeds=3", "extractors=plain,future_proof"),
-    *("heads=ncm", "extractor.steps=4", "extractor.batch_size=8", "extractor.chunk=2"),
+    *("scenario.first_classes=4", "scenario.classes_a_task=4", "seeds=3,5"),
+    *("extractor.steps=4", "extractor.batch_size=8", "extractor.chunk=2"),
     *("synthetic.images_a_class=3", "synthetic.calls=2", "synthetic.batch_size=2", "synthetic.shard_size=6"),
 )
 
@@ -52,9 +52,9 @@ def make_config(data_dir):
 def finished(data_dir, tmp_path_factory):
     """A run from beginning to end; tests only read it."""
     fields = [f"--config.{field}" for field in (*SMALL, f"data_dir={data_dir}")]
-    workdir = tmp_path_factory.mktemp("finished")
-    experiment.run(parse(["--config=quickstart", *fields])[0], workdir)
-    return workdir
+    folder = tmp_path_factory.mktemp("finished")
+    experiment.run(parse(["--config=quickstart", *fields])[0], folder)
+    return folder
 
 
 def test_a_run_leaves_results_that_follow_the_schema(finished):
@@ -62,16 +62,19 @@ def test_a_run_leaves_results_that_follow_the_schema(finished):
     assert results["schema"] == 1
     assert results["task_sizes"] == [4, 4, 2]
     assert sorted(results["class_order"]) == list(range(10))
-    assert [(run["method"], run["extractor"], run["seed"]) for run in results["runs"]] == [
-        ("ncm", "plain", 3),
-        ("ncm", "future_proof", 3),
+    assert [(run["extractor"], run["method"], run["seed"]) for run in results["runs"]] == [
+        (extractor, method, seed)
+        for extractor in ("plain", "future_proof", "real_future")
+        for method in ("ncm", "fetril", "fecam")
+        for seed in (3, 5)
     ]
     for run in results["runs"]:
         matrix = np.array(run["accuracy_matrix"], float)  # null becomes NaN
         assert matrix.shape == (3, 3)
         np.testing.assert_array_equal(np.isnan(matrix), np.triu(np.ones((3, 3), bool), 1))
         assert 0 <= run["last_accuracy"] <= 1
-    assert {entry["extractor"] for entry in results["summary"]} == {"plain", "future_proof"}
+    assert len(results["summary"]) == 9
+    assert all(entry["last_accuracy"]["n"] == 2 for entry in results["summary"])
 
 
 def test_a_run_leaves_a_page_that_needs_no_other_file(finished):
@@ -97,7 +100,7 @@ class Stop(Exception):
 def test_a_run_that_was_stopped_goes_on_to_the_same_results(
     stage, finished, make_config, tmp_path, monkeypatch
 ):
-    workdir = tmp_path / "run"
+    folder = tmp_path / "run"
     calls = {"count": 0}
 
     def stopping(function, at):
@@ -117,10 +120,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_results(
         else:
             patch.setattr(experiment, "accuracy_matrices", stopping(experiment.accuracy_matrices, 2))
         with pytest.raises(Stop):
-            experiment.run(make_config(), workdir)
-    assert not (workdir / "results.json").exists()
-    experiment.run(make_config(), workdir)
-    assert (workdir / "results.json").read_bytes() == (finished / "results.json").read_bytes()
+            experiment.run(make_config(), folder)
+    assert not (folder / "results.json").exists()
+    experiment.run(make_config(), folder)
+    assert (folder / "results.json").read_bytes() == (finished / "results.json").read_bytes()
 
 
 def test_a_second_call_does_nothing_again(finished, make_config, monkeypatch):
@@ -138,6 +141,53 @@ def test_a_second_call_does_nothing_again(finished, make_config, monkeypatch):
     assert (finished / "results.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("method", ["ncm", "fetril", "fecam"])
+def test_a_seed_alone_has_the_matrix_that_it_has_among_others(method, make_config):
+    benchmark = experiment.load_benchmark(make_config())
+    labels = np.asarray(benchmark.train.labels), np.asarray(benchmark.test.labels)
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(2, 10, 12))
+    train, test = (
+        np.abs(centres[:, part] + generator.normal(size=(2, len(part), 12))).astype(np.float32)
+        for part in labels
+    )
+    both = experiment.accuracy_matrices(method, train, test, benchmark, (3, 5))
+    alone = experiment.accuracy_matrices(method, train[1:], test[1:], benchmark, (5,))
+    assert both[0] != both[1]
+    assert both[1] == alone[0]
+
+
+def test_a_config_that_was_refused_may_be_corrected_in_its_place(make_config, tmp_path):
+    with pytest.raises(InputError, match="first_classes"):
+        experiment.run(make_config("scenario.first_classes=20"), tmp_path)
+    with pytest.raises(InputError, match="images_a_class"):
+        experiment.run(make_config("synthetic.images_a_class=0"), tmp_path)
+    with pytest.raises(InputError, match="order of the solver"):  # not: a run of another config
+        experiment.run(make_config("synthetic.order=7"), tmp_path)
+
+
+def test_other_images_under_the_same_path_are_refused(finished, make_config, monkeypatch):
+    def changed(*arguments, **options):
+        data = load(*arguments, **options)
+        return data._replace(images=255 - data.images)
+
+    load = experiment.datasets.load
+    monkeypatch.setattr(experiment.datasets, "load", changed)
+    with pytest.raises(InputError, match=r"a run on other data \(real_train\)"):
+        experiment.run(make_config(), finished)
+
+
+def test_a_directory_has_one_writer_at_a_time(tmp_path):
+    with (
+        workdir.locked(tmp_path),
+        pytest.raises(InputError, match="another process works in"),
+        workdir.locked(tmp_path),
+    ):
+        pass
+    with workdir.locked(tmp_path):  # given back
+        pass
+
+
 def test_a_workdir_of_another_config_is_refused_with_the_difference(finished, make_config):
     with pytest.raises(InputError, match=r"extractor\.steps: there 4, now 5"):
         experiment.run(make_config("extractor.steps=5"), finished)
@@ -153,6 +203,11 @@ def test_a_workdir_of_another_config_is_refused_with_the_difference(finished, ma
         ("evaluate_on=training", "no split to evaluate on 'training'"),
         ("scenario.first_classes=11", r"first_classes must lie in \[1, 10\]"),
         ("scenario.first_classes=0", r"first_classes must lie in \[1, 10\]"),
+        ("scenario.first_classes=10", "future_proof has none to come"),
+        ("seeds=('a',)", "a seed is a whole number"),
+        ("extractor.shift=-1", "must not be negative"),
+        ("data_dir=/dev/null/x", "cannot be prepared"),
+        ("synthetic.guidance_scale=nan", "must be finite"),
         ("scenario.classes_a_task=0", "classes_a_task must be at least 1"),
         (
             "scenario.class_order=zero,tow,one,three,four,five,six,seven,eight,nine",

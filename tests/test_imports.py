@@ -24,7 +24,17 @@ LAYERS = (
         "data",
         "training",
     ),
-    *("diffusion", "extractors", "heads", "synthesis", "scenario", "learners", "evaluation", "experiment"),
+    *(
+        "diffusion",
+        "extractors",
+        "heads",
+        "synthesis",
+        "scenario",
+        "learners",
+        "evaluation",
+        "run_settings",
+        "experiment",
+    ),
     *("benchmarks", "cli"),
 )
 ALONE = {"solvers": set(), "convolution": set(), "keys": set(), "errors": set()}

@@ -9,6 +9,7 @@ import json
 from jaxcil import files
 from jaxcil.cli.main import parse
 from jaxcil.errors import InputError
+from jaxcil.run_settings import check_counts
 
 
 def main(arguments: list[str]) -> None:
@@ -17,6 +18,7 @@ def main(arguments: list[str]) -> None:
     if config.synthetic is None:
         raise InputError("--config.synthetic is missing; give a folder that `jaxcil generate` wrote")
     workdir = files.writable_directory(others["workdir"])
+    check_counts(config.judge, "judge", "blocks", "steps", "batch_size")
     from jaxcil.data.datasets import ImageSet, load
     from jaxcil.evaluation import synthetic
     from jaxcil.synthesis import store
@@ -25,6 +27,7 @@ def main(arguments: list[str]) -> None:
     train, test, seen = (
         load(config.dataset, s, data_dir=config.data_dir) for s in ("train", "test", config.seen)
     )
+    files.write_json(workdir / "config.json", json.loads(config.to_json()))
     figures = synthetic.evaluate(images, train, test, seen, synthetic.Judge(**config.judge))
     synthetic.nearest_sheet(images, seen, workdir / "nearest.png")
     files.write_json(workdir / "worth.json", figures)

@@ -5,6 +5,7 @@ contact sheet. Given again, it makes what is missing; with more classes or image
 """
 
 from jaxcil.cli.main import parse
+from jaxcil.workdir import locked
 
 
 def main(arguments: list[str]) -> None:
@@ -13,6 +14,7 @@ def main(arguments: list[str]) -> None:
     from jaxcil.synthesis.generator import generate_by_name  # here, so that a mistyped flag is told at once
 
     settings = config.to_dict()
-    manifest = generate_by_name(others["workdir"], settings.pop("class_names"), **settings)
+    with locked(others["workdir"]):
+        manifest = generate_by_name(others["workdir"], settings.pop("class_names"), **settings)
     print(f"{manifest.requests.total} images of {len(manifest.class_names)} classes: {others['workdir']}")
     print(f"{others['workdir']}/contact_sheet.png")

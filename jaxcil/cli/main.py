@@ -1,6 +1,6 @@
 """The command `jaxcil VERB --config=FILE [--config.field=value] --workdir=DIR`.
 
-Exit status 0: done; 2: bad input, told in a message; 75: interrupted, the same command goes on.
+Exit status 0: done; 1: a training went astray; 2: bad input, told in a message; 75: interrupted.
 """
 
 import importlib
@@ -34,8 +34,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except InputError as error:
         print(f"jaxcil: {error}", file=sys.stderr)
         sys.exit(2)
+    except FloatingPointError as error:  # a training that went astray
+        print(f"jaxcil: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
-        print("jaxcil: interrupted; the same command goes on from here", file=sys.stderr)
+        print("jaxcil: interrupted; run, generate and train-generator go on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)
     sys.exit(0)
 
@@ -70,7 +73,7 @@ def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
     Raises:
       InputError: for an unknown flag, field or file, a value of the wrong type, or a missing flag.
     """
-    arguments = _with_known_fields([_resolved(argument) for argument in arguments])
+    arguments = _with_known_fields([_resolved(argument) for argument in _joined(arguments)])
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
     for name, default in others.items():
@@ -90,6 +93,18 @@ def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
         if values[name].value is None:
             raise InputError(f"--{name} is missing")
     return values["config"].value, {name: values[name].value for name in others}
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """`--flag value` as `--flag=value`."""
+    joined: list[str] = []
+    for argument in arguments:
+        bare = joined and joined[-1].startswith("--") and "=" not in joined[-1]
+        if bare and not argument.startswith("--"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _shipped() -> dict[str, pathlib.Path]:
@@ -128,7 +143,10 @@ def _with_known_fields(arguments: list[str]) -> list[str]:
     if spec is None or spec.loader is None:
         raise InputError(f"{files[-1]} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's file may raise
+        raise InputError(f"{files[-1]} cannot be read as Python: {error!r}") from None
     if not hasattr(module, "get_config"):
         raise InputError(f"{files[-1]} is not a config: it has no get_config()")
     known = _fields(module.get_config())
@@ -143,7 +161,7 @@ def _checked(argument: str, known: dict[str, Any]) -> str:
     if field not in known:
         raise unknown_name("config field", field, known)
     words = isinstance(known[field], tuple) and any(isinstance(item, str) for item in known[field])
-    if words and not text.startswith("("):
+    if words and not text.startswith(("(", "[", "'", '"')):
         return f"{flag}={tuple(word.strip() for word in text.split(','))!r}"
     return argument
 

@@ -5,6 +5,7 @@ all tasks, and writes results.json, report.html and pictures into DIR. Given aga
 """
 
 from jaxcil.cli.main import parse
+from jaxcil.workdir import locked
 
 
 def main(arguments: list[str]) -> None:
@@ -13,6 +14,7 @@ def main(arguments: list[str]) -> None:
     from jaxcil import experiment  # here, so that a mistyped flag is told at once
     from jaxcil.evaluation import report
 
-    results = experiment.run(config, others["workdir"])
+    with locked(others["workdir"]):
+        results = experiment.run(config, others["workdir"])
     print(report.summary_table(results))
     print(f"\n{others['workdir']}/report.html")

@@ -5,48 +5,65 @@ it goes on where it was.
 """
 
 import contextlib
-import pathlib
 
-from jaxcil import files
 from jaxcil.cli.main import parse
-from jaxcil.workdir import Timing, remember_config
+from jaxcil.errors import InputError, unknown_name
+from jaxcil.workdir import Timing, locked, remember_config, remember_data
+
+DTYPES = ("float16", "float32")
 
 
 def main(arguments: list[str]) -> None:
     """Trains and prints where the pipeline is."""
     config, others = parse(arguments, workdir=None)
-    workdir = files.writable_directory(others["workdir"])
-    remember_config(config, workdir)
-    from jaxcil.data import datasets
+    with locked(others["workdir"]):
+        _train(config, others["workdir"])
+
+
+def _train(config, workdir: str) -> None:
+    from jaxcil.data import datasets  # here, so that a mistyped flag is told at once
     from jaxcil.diffusion import pipeline
     from jaxcil.diffusion.train import train_pipeline
     from jaxcil.progress import Progress
+    from jaxcil.run_settings import check_counts
+    from jaxcil.synthesis import prompts
     from jaxcil.training.checkpoint import Checkpoints
     from jaxcil.training.loop import Report
 
+    if config.dtype not in DTYPES:
+        raise unknown_name("dtype of weights", config.dtype, DTYPES)
+    for part in ("autoencoder_training", "denoiser_training"):
+        check_counts(config[part], part, "steps", "batch_size")
+        if not 0 <= config[part].warmup_steps < config[part].steps:
+            raise InputError(f"{part}.warmup_steps must lie in [0, steps), got {config[part].warmup_steps}")
+    check_counts(config, "config", "chunk")
+    prompts.check_templates(config.templates)
     data = datasets.load(config.dataset, config.split, data_dir=config.data_dir)
+    remember_config(config, workdir)
+    remember_data(workdir, images=data[:2])
+    texts = [
+        [prompts.prompt(config.templates, name, n) for n in range(len(config.templates))]
+        for name in data.class_names
+    ]
     settings = config.to_dict()
+    parts = ("tokenizer", "autoencoder", "autoencoder_training", "text_encoder", "unet", "denoiser_training")
     bars: dict[str, Progress] = {}
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, Timing(f"{workdir}/timing.json").of("training"):
 
         def tell(name: str, told: Report) -> None:
             if name not in bars:
                 bars[name] = stack.enter_context(Progress(name, told.total, "steps"))
-            note = ", ".join(f"{metric} {value.mean():.4f}" for metric, value in told.metrics.items())
-            bars[name].reach(told.done, note)
+            bars[name].reach(told.done, told.note)
 
-        with Timing(workdir / "timing.json").of("training"):
-            parts = ("autoencoder", "autoencoder_training", "text_encoder", "unet", "denoiser_training")
-            model = train_pipeline(
-                data.images,
-                data.labels,
-                [[template.format(name) for template in config.templates] for name in data.class_names],
-                tokenizer=settings["tokenizer"],
-                **{part: settings[part] for part in parts},
-                seed=config.seed,
-                chunk=config.chunk,
-                checkpoints=lambda name: Checkpoints(pathlib.Path(workdir) / "checkpoints" / name),
-                tell=tell,
-            )
-    pipeline.save(str(workdir / "pipeline"), model, dtype=config.dtype)
-    print(workdir / "pipeline")
+        model = train_pipeline(
+            data.images,
+            data.labels,
+            texts,
+            **{part: settings[part] for part in parts},
+            seed=config.seed,
+            chunk=config.chunk,
+            checkpoints=lambda name: Checkpoints(f"{workdir}/checkpoints/{name}"),
+            tell=tell,
+        )
+    pipeline.save(f"{workdir}/pipeline", model, dtype=config.dtype)
+    print(f"{workdir}/pipeline")

@@ -1,7 +1,9 @@
 """Labelled image sets, read whole into host memory without TensorFlow."""
 
+import contextlib
 import io
 import pathlib
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,7 +60,13 @@ def _digits(split: str, data_dir: str | None) -> ImageSet:
         raise unknown_name("split of digits", split, digits.PARTS)
     tfds.disable_progress_bar()
     builder = digits.JaxcilDigits(data_dir=data_dir, file_format="array_record")
-    builder.download_and_prepare()  # writes aside and renames; returns at once where the data stand
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # TFDS tells of its progress there
+            builder.download_and_prepare()  # writes aside and renames; returns at once where the data stand
+    except FileExistsError:  # another process was faster
+        builder = digits.JaxcilDigits(data_dir=data_dir, file_format="array_record")
+    except OSError as error:
+        raise InputError(f"the digits cannot be prepared in {builder.data_dir}: {error}") from None
     # bytes, decoded here: TFDS would ask for OpenCV
     as_bytes = {"image": tfds.decode.SkipDecoding()}
     source: Any = builder.as_data_source  # typed as if it took no arguments
@@ -107,7 +115,7 @@ def hold_out(data: ImageSet, share: float, seed: int = 0) -> tuple[ImageSet, Ima
     """Splits off that share of every class, to choose settings on without reading the test images.
 
     Returns:
-      The rest and the held-out images; of each class at least one image is in both.
+      The rest and the held-out images, of each class at least one.
     """
     held = np.zeros(len(data.labels), bool)
     generator = np.random.default_rng(seed)

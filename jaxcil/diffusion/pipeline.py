@@ -345,10 +345,15 @@ def _check(model: StableDiffusion) -> None:
 
 
 def _read_config(folder: pathlib.Path, name: str) -> dict[str, Any]:
+    if not (folder / name).is_file():  # diffusers would take the folder for a name on the hub
+        raise InputError(f"there is no {folder / name}. Is the folder complete?")
     from diffusers.configuration_utils import ConfigMixin  # takes 0.8 s, and only folders need it
 
     reader: Any = type("Reader", (ConfigMixin,), {"config_name": name})
-    return reader.load_config(folder)
+    try:
+        return reader.load_config(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / name} cannot be read: {error}") from None
 
 
 def _write_config(path: pathlib.Path, class_name: str, config: dict[str, Any]) -> None:

@@ -96,7 +96,10 @@ def read_tokenizer(folder: str | os.PathLike) -> Tokenizer:
     tokenizer = Tokenizer(
         text, bos, eos, special.get("pad_token") or eos, 77 if length > 10**6 else int(length)
     )
-    known = _built(text, ())
+    try:
+        known = _built(text, ())
+    except Exception as error:  # the library has no narrower class
+        raise InputError(f"the tokenizer in {folder} cannot be read: {error}") from None
     for token in (tokenizer.bos, tokenizer.eos, tokenizer.pad):
         if known.token_to_id(token) is None:
             raise InputError(

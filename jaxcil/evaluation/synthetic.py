@@ -55,7 +55,13 @@ def evaluate(
     Returns:
       Accuracies as fractions with the number of images that they are over, and quantiles of the distances.
     """
-    synthetic = _joined(synthetic, train.class_names)
+    synthetic, test = (_joined(data, train.class_names) for data in (synthetic, test))
+    for name, data in (("synthetic", synthetic), ("test", test), ("seen", seen)):
+        if data.images.shape[1:] != train.images.shape[1:]:
+            raise InputError(
+                f"{name} images are {data.images.shape[1:3]} pixels, training images {train.images.shape[1:3]}; "
+                "bring them to the same size"
+            )
     by_real, by_synthetic = (_classifier(data, judge) for data in (train, synthetic))
     synthetic_distances, _ = nearest(synthetic.images, seen.images)
     real_distances, _ = nearest(test.images, seen.images)

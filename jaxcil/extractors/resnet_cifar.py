@@ -44,11 +44,6 @@ class ResNetCIFAR(nn.Module):
     width: int = 16
     convolution: Callable[..., Array] = lax.conv_general_dilated
 
-    @property
-    def feature_dim(self) -> int:
-        """Length of a feature."""
-        return 4 * self.width
-
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
         """With train=True batch statistics normalise, and the collection "batch_stats" must be mutable."""

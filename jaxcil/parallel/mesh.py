@@ -70,11 +70,6 @@ def device_kind() -> str:
     )
 
 
-def platform() -> str:
-    """cpu, gpu or tpu."""
-    return jax.default_backend()
-
-
 def data_devices(mesh: Mesh) -> int:
     """Number of devices that share a batch; its size must be a multiple."""
     return mesh.shape[DATA]

@@ -2,7 +2,7 @@
 
 A step is written for one run. `over_runs` gives it a leading axis on every argument. With the convolution of
 `jaxcil.convolution`, vmap runs the convolutions of a CPU one after the other and fuses all else; the three ways
-agree to float32 rounding. `jaxcil benchmark convolution` prints their times side by side.
+agree to float32 rounding; `jaxcil benchmark convolution` prints what vmap costs beside calls one by one.
 """
 
 from collections.abc import Callable

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -80,6 +81,10 @@ def generate(
     ):
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}.")
+    if not (math.isfinite(guidance_scale) and 0 <= seed < 2**32):
+        raise InputError(
+            f"guidance_scale must be finite and seed from 0 to 2^32 - 1, got {guidance_scale} and {seed}."
+        )
     drawn_size = _drawn_size(model)
     directory = files.writable_directory(directory)
     config = {

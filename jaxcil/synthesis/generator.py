@@ -44,7 +44,11 @@ def er_sde_plan(model: pipeline.StableDiffusion, order: int, calls: int) -> Plan
     if not 1 <= calls <= 1000:
         raise InputError(f"the number of calls must lie in [1, 1000], got {calls}")
     config = {**model.scheduler_config, "timestep_spacing": "trailing"}
-    return er_sde(scheduler_grid(config, calls, final="zero"), order=order)
+    try:
+        grid = scheduler_grid(config, calls, final="zero")
+    except ValueError as error:
+        raise InputError(f"the model's scheduler_config.json cannot be followed: {error}") from None
+    return er_sde(grid, order=order)
 
 
 def generate_by_name(

@@ -69,7 +69,9 @@ def begin(
       InputError: names every field in which the data set that stands there differs.
     """
     path = pathlib.Path(directory) / FILE
-    old = read_manifest(directory) if path.exists() else None
+    # a set without a shard may be begun again, with what was wrong in its config put right
+    begun = any(pathlib.Path(directory).glob("*.array_record-*"))
+    old = read_manifest(directory) if path.exists() and begun else None
     if old is None:
         old_requests, versions = Requests(), package_versions()
     else:

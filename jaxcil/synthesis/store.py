@@ -120,7 +120,7 @@ def read(directory: str | os.PathLike, numbers: Sequence[int] | None = None) -> 
       images uint8 [N, H, W, 3], labels int32 [N] and the class names, whose positions are the labels.
 
     Raises:
-      InputError: there is no data set, a shard is missing or damaged, or a record is not the one asked for.
+      InputError: there is no data set, or a shard is missing or damaged.
     """
     manifest = read_manifest(directory)
     missing = missing_shards(directory, manifest)

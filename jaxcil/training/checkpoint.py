@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 
@@ -28,7 +29,9 @@ class Checkpoints:
 
     def save(self, step: int, tree: Any) -> None:
         """Keeps the state after that many steps and drops the one before."""
-        self._manager.save(step, args=ocp.args.StandardSave(tree))
+        dtypes = ocp.args.JsonSave({"leaves": _dtypes(tree)})
+        items = {"state": ocp.args.StandardSave(tree), "dtypes": dtypes}
+        self._manager.save(step, args=ocp.args.Composite(**items))
         self._manager.wait_until_finished()
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
@@ -46,4 +49,13 @@ class Checkpoints:
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
         )
-        return step, self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        wanted = _dtypes(like)
+        items = {"state": ocp.args.StandardRestore(target), "dtypes": ocp.args.JsonRestore()}
+        stored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        if (there := stored["dtypes"]["leaves"]) != wanted:
+            raise ValueError(f"expected a stored state of dtypes {wanted}, got {there}")
+        return step, stored["state"]
+
+
+def _dtypes(tree: Any) -> list[str]:
+    return [np.dtype(leaf.dtype).name for leaf in jax.tree.leaves(tree)]

@@ -18,6 +18,7 @@ from jax import Array
 
 from jaxcil import keys
 from jaxcil.data import batches
+from jaxcil.errors import InputError
 from jaxcil.parallel import mesh as meshes
 from jaxcil.parallel import sweep
 
@@ -40,6 +41,11 @@ class Report(NamedTuple):
     done: int  # steps done, of
     total: int
     metrics: dict[str, np.ndarray]  # mean over the chunk's steps, a number a run
+
+    @property
+    def note(self) -> str:
+        """The metrics in a few words, as means over the runs."""
+        return ", ".join(f"{name} {value.mean():.4f}" for name, value in self.metrics.items())
 
 
 def begin(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -107,13 +113,15 @@ def train(
       tell: called after every chunk, once its state is kept.
 
     Raises:
+      InputError: when the batch does not divide over the devices.
       FloatingPointError: when a metric stops being finite.
     """
     runs = len(run_keys)
     mesh = meshes.training_mesh(runs) if mesh is None else mesh
     if batch_size % meshes.data_devices(mesh):
-        raise ValueError(
-            f"a batch of {batch_size} images does not divide over {meshes.data_devices(mesh)} devices"
+        raise InputError(
+            f"a batch of {batch_size} images does not divide over {meshes.data_devices(mesh)} devices; "
+            "take a multiple"
         )
     rows = np.broadcast_to(np.asarray(rows, np.int32), (runs, np.shape(rows)[-1]))
     done, states = (checkpoints.restore(states) if checkpoints else None) or (0, states)

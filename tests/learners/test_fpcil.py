@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcil import convolution
 from jaxcil.data import augment
+from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.heads import ncm
 from jaxcil.learners.fpcil import FPCIL, Images
 from jaxcil.training.optimizer import SGD
@@ -106,6 +108,23 @@ def test_the_head_sees_real_images_of_its_task_alone():
     # the padded task sums the same rows in another order
     np.testing.assert_allclose(state.head.means, alone.means, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(state.head.counts, alone.counts)
+
+
+def test_a_step_is_exported_for_every_platform():
+    learner = make_learner()
+    learner = learner.replace(
+        network=ResNetCIFAR(blocks=1, width=4, convolution=convolution.conv_general_dilated)
+    )
+    first = task(0, [0, 1, 2, 3], [0, 1, 2, 3])
+    batch = Images(learner.data.images[:8], learner.data.labels[:8])
+
+    def step(learner, batch, seed):
+        key = jax.random.key(seed)
+        state = learner.begin(learner.init(key, jnp.zeros((1, SIDE, SIDE, 3))), first, key)
+        return learner.step(state, batch, key)[1]
+
+    exported = jax.export.export(jax.jit(step), platforms=("cpu", "cuda", "tpu"))(learner, batch, 0)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
 @pytest.mark.parametrize("leaf", ["learning_rate", "weight_decay"])

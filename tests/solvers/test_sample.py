@@ -50,7 +50,8 @@ def test_row_noise_is_the_fold_in_of_the_row(plan, mixture):
     )
     x = prior(plan, keys, (2, 2))
     ours, theirs = sample(plan, mixture.denoiser, x, keys), sample(plan, mixture.denoiser, x, noises=noises)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    # two programs round differently: a few float32 steps at values of order 1
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=3e-6)
 
 
 def test_prior_shares_no_noise_with_any_row(plan):

@@ -133,6 +133,14 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     assert_trees(whole, again, rtol=0, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_stored_state_of_another_dtype_is_refused_and_not_cast(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"a": jnp.ones(2, jnp.float32)})
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match=r"float16.*got.*float32"):
+        checkpoints.restore({"a": jnp.ones(2, jnp.float16)})
+
+
 def test_all_chunks_run_one_compiled_program():
     _, program = train()
     assert program._cache_size() == 1
