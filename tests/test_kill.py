@@ -1,0 +1,62 @@
+"""`kill -9` in the middle of a run, then the same command: the programs that users run, in processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+FIELDS = (
+    *(
+        "seeds=0,1",
+        "extractors=plain,future_proof",
+        "heads=ncm,fecam",
+        "extractor.steps=40",
+        "extractor.chunk=10",
+    ),
+    *(
+        "extractor.batch_size=16",
+        "synthetic.images_a_class=10",
+        "synthetic.calls=4",
+        "synthetic.batch_size=10",
+    ),
+    "synthetic.shard_size=10",
+)
+STAGES = (
+    "synthetic/synthetic-train.array_record-00001.json",  # generation: two shards of eight stand
+    "extractors/future_proof/10/commit_success.txt",  # training: one chunk of four is kept
+    "heads/future_proof-ncm.json",  # heads: one of two is done
+)
+
+
+def test_a_run_killed_at_three_stages_ends_in_the_same_results(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "programs")
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+    def command(workdir):
+        fields = [f"--config.{field}" for field in (*FIELDS, f"data_dir={tmp_path / 'tfds'}")]
+        return [
+            sys.executable,
+            "-m",
+            "jaxcil",
+            "run",
+            "--config=quickstart",
+            f"--workdir={tmp_path / workdir}",
+            *fields,
+        ]
+
+    subprocess.run(command("whole"), env=environment, check=True, capture_output=True)
+    for stage in STAGES:
+        process = subprocess.Popen(
+            command("killed"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while not (tmp_path / "killed" / stage).exists():
+            assert process.poll() is None, f"the run ended before {stage}"
+            time.sleep(0.005)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "killed" / "results.json").exists()
+    subprocess.run(command("killed"), env=environment, check=True, capture_output=True)
+    results = [(tmp_path / workdir / "results.json").read_bytes() for workdir in ("whole", "killed")]
+    assert results[0] == results[1]
