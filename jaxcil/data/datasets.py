@@ -124,10 +124,3 @@ def hold_out(data: ImageSet, share: float, seed: int = 0) -> tuple[ImageSet, Ima
         held[rows[: max(1, round(share * len(rows)))]] = True
     rest, out = (ImageSet(data.images[mask], data.labels[mask], data.class_names) for mask in (~held, held))
     return rest, out
-
-
-def png(image: np.ndarray) -> bytes:
-    """An image uint8 [H, W, 3] as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -17,7 +17,8 @@ import numpy as np
 
 from jaxcil import convolution, files, heads, keys
 from jaxcil.data import augment
-from jaxcil.data.datasets import ImageSet, png
+from jaxcil.data.datasets import ImageSet
+from jaxcil.data.png import png
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.learners.fpcil import FPCIL, ExtractorState, Images

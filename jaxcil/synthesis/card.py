@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxcil import files
-from jaxcil.data.datasets import png
+from jaxcil.data.png import png
 from jaxcil.synthesis import prompts, requests, store
 from jaxcil.synthesis.manifest import Manifest, read_manifest
 

@@ -25,7 +25,8 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from PIL import Image
 
 from jaxcil import files
-from jaxcil.data.datasets import ImageSet, png
+from jaxcil.data.datasets import ImageSet
+from jaxcil.data.png import png
 from jaxcil.errors import InputError
 from jaxcil.synthesis import requests
 from jaxcil.synthesis.manifest import Manifest, digest, package_versions, read_manifest
