@@ -24,6 +24,8 @@ from jaxcil.solvers.noise_scale import phi as phi
 from jaxcil.solvers.noise_scale import power as power
 from jaxcil.solvers.plan import Node as Node
 from jaxcil.solvers.plan import Plan as Plan
+from jaxcil.solvers.plan import pad as pad
+from jaxcil.solvers.plan import stack as stack
 from jaxcil.solvers.sample import SamplerState as SamplerState
 from jaxcil.solvers.sample import init as init
 from jaxcil.solvers.sample import prior as prior

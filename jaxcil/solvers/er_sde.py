@@ -27,7 +27,6 @@ order, so that the published order 3 converges with order 2. Newton's interpolan
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +34,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxcil.solvers.grid import Grid, check_grid, is_concrete
+from jaxcil.solvers.grid import Grid, Steps, check_grid, is_concrete, steps_of
 from jaxcil.solvers.noise_scale import NoiseScale, phi
-from jaxcil.solvers.plan import Plan
+from jaxcil.solvers.plan import Plan, noisy_start, plan_from_lam
 
 # Gauss points of dk: relative error of r below 1e-12 up to lam_s / lam_t = 1000.
 _POINTS_OF_DK = 32
@@ -119,46 +118,26 @@ def _table(
     start: str,
 ) -> tuple[Plan, Array, Array]:
     """The plan, and for the checks dk [N] with the rounding error [N] it may have."""
-    steps = _steps(grid)
+    steps = steps_of(grid)
     raw_dk = steps.length * _gauss_mean(noise_scale, steps)
     rounding = 8 * jnp.finfo(raw_dk.dtype).eps * (1 + steps.length)
     dk = jnp.where(steps.unbounded, 0.0, jnp.maximum(raw_dk, 0.0))
 
     to_end = -jnp.expm1(-(steps.length + dk))  # 1 - r
     to_end = jnp.where(steps.final | steps.unbounded, 1.0, to_end)
-    keep = grid.sigma[1:] / grid.sigma[:-1] * jnp.exp(-dk)
     history = to_end[:, None]
     if order > 1:
         integrals = _gauss_integrals if quadrature == "gauss" else _riemann_integrals
         c1, c2 = integrals(noise_scale, steps, points)
         history = _with_differences(grid.lam, history, c1, c2, order, derivative)
-    history = grid.alpha[1:, None] * history
-    if start == "corrector" and keep.shape[0] > 1:
-        history = _with_corrector(grid, keep, history, c1)
-    noise = grid.alpha[1:] * _standard_deviation(steps, dk, clip)
-    return Plan(grid.time, grid.alpha, grid.sigma, keep, history, noise), raw_dk, rounding
+    share = jnp.exp(-dk)
+    if start == "corrector" and len(dk) > 1:
+        history = _with_corrector(grid, share, history, c1)
+    plan = plan_from_lam(grid, share, history, _standard_deviation(steps, dk, clip))
+    return plan, raw_dk, rounding
 
 
-class _Steps(NamedTuple):
-    """What the integrals need of the N steps; lam is replaced where it is infinite or 0."""
-
-    high: Array  # [N] lam_s; a multiple of lam_t where it is infinite
-    low: Array  # [N] lam_t; lam_s / 2 where it is 0
-    length: Array  # [N] L = log(high / low)
-    final: Array  # [N] bool, lam_t = 0
-    unbounded: Array  # [N] bool, lam_s infinite
-
-
-def _steps(grid: Grid) -> _Steps:
-    high, low = grid.lam[:-1], grid.lam[1:]
-    final, unbounded = low == 0, jnp.isinf(high)
-    # Double where: logarithms and their gradients see these values only, and the rows are overwritten after.
-    high = jnp.where(unbounded, jnp.where(final, 1.0, 1e4 * low), high)
-    low = jnp.where(final, high / 2, low)
-    return _Steps(high, low, jnp.log1p((high - low) / low), final, unbounded)
-
-
-def _gauss(steps: _Steps, points: int) -> tuple[Array, Array]:
+def _gauss(steps: Steps, points: int) -> tuple[Array, Array]:
     """Gauss-Legendre nodes u [N, P] on [0, L] and weights [1, P] whose sum is 1."""
     nodes, weights = (
         jnp.asarray(a[None], steps.length.dtype) for a in np.polynomial.legendre.leggauss(points)
@@ -166,14 +145,14 @@ def _gauss(steps: _Steps, points: int) -> tuple[Array, Array]:
     return steps.length[:, None] * (nodes + 1) / 2, weights / 2
 
 
-def _gauss_mean(noise_scale: NoiseScale, steps: _Steps) -> Array:
+def _gauss_mean(noise_scale: NoiseScale, steps: Steps) -> Array:
     """The mean of rho - 1 over each step [N]; dk = L times it."""
     u, weights = _gauss(steps, _POINTS_OF_DK)
     # Sums and not products of matrices, which some platforms round to TF32.
     return jnp.sum(noise_scale.excess(jnp.log(steps.low)[:, None] + u) * weights, 1)
 
 
-def _gauss_integrals(noise_scale: NoiseScale, steps: _Steps, points: int) -> tuple[Array, Array]:
+def _gauss_integrals(noise_scale: NoiseScale, steps: Steps, points: int) -> tuple[Array, Array]:
     """c1 and c2 [N] by (3)."""
     u, weights = _gauss(steps, points)
     log_low = jnp.log(steps.low)[:, None]
@@ -185,7 +164,7 @@ def _gauss_integrals(noise_scale: NoiseScale, steps: _Steps, points: int) -> tup
     return _without_ends(steps, c1, c2)
 
 
-def _riemann_integrals(noise_scale: NoiseScale, steps: _Steps, points: int) -> tuple[Array, Array]:
+def _riemann_integrals(noise_scale: NoiseScale, steps: Steps, points: int) -> tuple[Array, Array]:
     """c1 and c2 [N] by (4); the sum takes the end at lam_t and leaves the one at lam_s out."""
     width = steps.high - steps.low
     fraction = jnp.asarray(np.arange(points)[None] / points, width.dtype)
@@ -197,7 +176,7 @@ def _riemann_integrals(noise_scale: NoiseScale, steps: _Steps, points: int) -> t
     return _without_ends(steps, c1, c2)
 
 
-def _without_ends(steps: _Steps, c1: Array, c2: Array) -> tuple[Array, Array]:
+def _without_ends(steps: Steps, c1: Array, c2: Array) -> tuple[Array, Array]:
     """Zero on the step to lam = 0, which returns D, and on one from infinity, where no slope is known."""
     ends = steps.final | steps.unbounded
     return jnp.where(ends, 0.0, c1), jnp.where(ends, 0.0, c2)
@@ -223,15 +202,15 @@ def _with_differences(lam: Array, history: Array, c1: Array, c2: Array, order: i
     return history + (2 * second * f)[:, None] * jnp.stack([d, -(d + e), e], 1)
 
 
-def _with_corrector(grid: Grid, keep: Array, history: Array, c1: Array) -> Array:
-    """Adds keep_1 alpha_1 c1_0 (D_1 - D_0) / (lam_1 - lam_0) to row 1: what step 0 lacked of order 2."""
+def _with_corrector(grid: Grid, share: Array, history: Array, c1: Array) -> Array:
+    """Adds keep_1 c1_0 (D_1 - D_0) / (lam_1 - lam_0) to row 1: what step 0 lacked of order 2."""
     gap = grid.lam[1] - grid.lam[0]
     slope = jnp.where(jnp.isinf(gap), 0.0, c1[0] / jnp.where(jnp.isinf(gap), 1.0, gap))
-    added = keep[1] * grid.alpha[1] * slope
+    added = grid.lam[2] / grid.lam[1] * share[1] * slope
     return history.at[1, 0].add(added).at[1, 1].add(-added)
 
 
-def _standard_deviation(steps: _Steps, dk: Array, clip: Array) -> Array:
+def _standard_deviation(steps: Steps, dk: Array, clip: Array) -> Array:
     """(2) [N], in units of lam."""
     variance = -jnp.expm1(-2 * dk) * steps.low**2
     noisy = (variance > 0) & (variance >= clip) & ~steps.final
@@ -267,8 +246,4 @@ def _check_noise_scale(grid: Grid, dk: Array, rounding: Array) -> None:
             "Start at a lower lam (type 6 is legal up to lam = 1022) or take another noise scale."
         )
     if np.isinf(lam[0]) and rise[0] > slack[0]:
-        raise ValueError(
-            "the first node has alpha = 0 (lam infinite), where a first step with noise is not defined. "
-            "Take noise_scale=ode(), or start a little below: the first-sigma rule puts sigma[0] of a flow "
-            "model of shift s at s t / (1 + (s - 1) t) with t = 0.9999."
-        )
+        raise noisy_start()

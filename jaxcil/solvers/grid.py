@@ -12,7 +12,7 @@ A run of N steps has N + 1 nodes. The last may have lam = 0: the run then ends i
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -202,6 +202,29 @@ def check_grid(grid: Grid) -> None:
             f"lam must fall from node to node, got {lam[i]} at node {i} and {lam[i + 1]} at node {i + 1}. "
             "Nodes are given noisy first; drop repeated ones, or end a scheduler's grid with final='zero'."
         )
+
+
+class Steps(NamedTuple):
+    """The N steps of a grid in lam, with stand-ins where lam is infinite or 0.
+
+    Logarithms and their gradients see the stand-ins; a solver overwrites those rows afterwards (the double
+    `where` of automatic differentiation).
+    """
+
+    high: Array  # [N] lam_s; a multiple of lam_t where it is infinite
+    low: Array  # [N] lam_t; lam_s / 2 where it is 0
+    length: Array  # [N] L = log(high / low)
+    final: Array  # [N] bool, lam_t = 0
+    unbounded: Array  # [N] bool, lam_s infinite
+
+
+def steps_of(grid: Grid) -> Steps:
+    """The steps of a grid, for a solver."""
+    high, low = grid.lam[:-1], grid.lam[1:]
+    final, unbounded = low == 0, jnp.isinf(high)
+    high = jnp.where(unbounded, jnp.where(final, 1.0, 1e4 * low), high)
+    low = jnp.where(final, high / 2, low)
+    return Steps(high, low, jnp.log1p((high - low) / low), final, unbounded)
 
 
 def _check_steps(steps: int) -> None:
