@@ -24,6 +24,10 @@ D' = d1, D'' = 2 s as published. But d1 is the slope in the middle of [lam_i, la
 order, so that the published order 3 converges with order 2. Newton's interpolant corrects it:
 
     D' = d1 + s (lam_i - lam_{i-1}),    D'' = 2 s.                                      (5)
+
+The polynomial may be one in log lam instead: with derivatives by log lam, lam_s expm1(u - L) in (3) becomes
+u - L and all differences of (5) are those of log lam. Order 2 of the ODE is then DPM-Solver++ (2M) with the
+exact weights ("heun" of diffusers).
 """
 
 import functools
@@ -35,7 +39,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxcil.solvers.grid import Grid, Steps, check_grid, is_concrete, steps_of
-from jaxcil.solvers.noise_scale import NoiseScale, phi
+from jaxcil.solvers.noise_scale import NoiseScale, ode, phi, power
 from jaxcil.solvers.plan import Plan, noisy_start, plan_from_lam
 
 # Gauss points of dk: relative error of r below 1e-12 up to lam_s / lam_t = 1000.
@@ -52,6 +56,7 @@ def er_sde(
     points: int = 16,
     clip: float = 0.0,
     start: str = "euler",
+    basis: str = "lam",
 ) -> Plan:
     """ER-SDE of order 1, 2 or 3; one denoiser call a step.
 
@@ -74,6 +79,8 @@ def er_sde(
         true noise from fine grids.
       start: "euler", or "corrector": the prediction at node 1 corrects step 0 afterwards, at no extra call;
         state 1 of a trajectory is then the predictor's. Needs order 2 or 3.
+      basis: the polynomial that stands for D is one in "lam", as published, or in "log_lam" ("gauss" only).
+        The orders are the same.
 
     Returns:
       A plan with N rows and a history of length `order`.
@@ -82,10 +89,10 @@ def er_sde(
       ValueError: an unknown option, a grid whose lam does not fall, a noise scale that is not legal
         on a step, or a noisy first step from alpha = 0.
     """
-    _check_options(order, derivative, quadrature, points, start)
+    _check_options(order, derivative, quadrature, points, start, basis)
     check_grid(grid)
     noise_scale = phi(7) if noise_scale is None else noise_scale
-    plan, dk, rounding = _table(grid, noise_scale, clip, order, derivative, quadrature, points, start)
+    plan, dk, rounding = _table(grid, noise_scale, clip, order, derivative, quadrature, points, start, basis)
     _check_noise_scale(grid, dk, rounding)
     return plan
 
@@ -105,8 +112,50 @@ def er_sde_official(grid: Grid, phi_type: int, order: int, eta: ArrayLike = 0.0)
     return er_sde(grid, phi(phi_type, eta), order, quadrature="riemann", points=100, clip=1e-6)
 
 
+def er_sde_comfy(
+    grid: Grid,
+    max_stage: int = 3,
+    solver: str = "er_sde",
+    eta: ArrayLike = 1.0,
+    s_noise: ArrayLike = 1.0,
+    *,
+    shift: ArrayLike = 1.0,
+) -> Plan:
+    """The tables of ComfyUI's `sample_er_sde`: 200-point left sums, no clip, published derivatives.
+
+    A first node with alpha = 0 is moved to where the training time is 0.9999 (the first-sigma rule); x at it is
+    left as it is. ComfyUI makes the points of the sums in float32, which changes samples by 1e-7; ours are as
+    exact as the grid.
+
+    Args:
+      grid: N + 1 nodes; VE for ComfyUI's epsilon and v models, alpha = 1 - sigma for flow models.
+      max_stage: the order, 1, 2 or 3.
+      solver: "er_sde" (phi 7), "reverse_time_sde" (phi = lam^(1 + eta)) or "ode" (no noise).
+      eta: >= 0, of "reverse_time_sde" alone.
+      s_noise: factor of the noise; the marginals are kept at 1 only.
+      shift: of the flow model, for the first-sigma rule.
+    """
+    if solver not in ("er_sde", "reverse_time_sde", "ode"):
+        raise ValueError(f"solver must be 'er_sde', 'reverse_time_sde' or 'ode', got {solver!r}.")
+    check_grid(grid)
+    noise_scale = {"er_sde": phi(7), "reverse_time_sde": power(eta), "ode": ode()}[solver]
+    plan = er_sde(_first_sigma(grid, shift), noise_scale, max_stage, quadrature="riemann", points=200)
+    return plan.replace(noise=plan.noise * s_noise)
+
+
+def _first_sigma(grid: Grid, shift: ArrayLike) -> Grid:
+    t = 0.9999
+    scale = 1 + (jnp.asarray(shift, grid.sigma.dtype) - 1) * t
+    first = Grid(grid.time[0] * shift * t / scale, (1 - t) / scale, shift * t / scale)
+    return jax.tree.map(
+        lambda old, new: old.at[0].set(jnp.where(grid.alpha[0] == 0, new, old[0])),
+        jax.tree.map(jnp.asarray, grid),
+        first,
+    )
+
+
 # Compiled, unlike other small functions: a hundred operations on a new length take seconds otherwise.
-@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6, 7))
+@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6, 7, 8))
 def _table(
     grid: Grid,
     noise_scale: NoiseScale,
@@ -116,23 +165,31 @@ def _table(
     quadrature: str,
     points: int,
     start: str,
+    basis: str,
 ) -> tuple[Plan, Array, Array]:
     """The plan, and for the checks dk [N] with the rounding error [N] it may have."""
     steps = steps_of(grid)
-    raw_dk = steps.length * _gauss_mean(noise_scale, steps)
+    parts = _parts_of_dk(noise_scale, steps)
+    raw_dk = jnp.sum(parts, 1)
     rounding = 8 * jnp.finfo(raw_dk.dtype).eps * (1 + steps.length)
     dk = jnp.where(steps.unbounded, 0.0, jnp.maximum(raw_dk, 0.0))
 
     to_end = -jnp.expm1(-(steps.length + dk))  # 1 - r
     to_end = jnp.where(steps.final | steps.unbounded, 1.0, to_end)
     history = to_end[:, None]
+    widths = steps.length if basis == "log_lam" else steps.high - steps.low
     if order > 1:
-        integrals = _gauss_integrals if quadrature == "gauss" else _riemann_integrals
-        c1, c2 = integrals(noise_scale, steps, points)
-        history = _with_differences(grid.lam, history, c1, c2, order, derivative)
+        if quadrature == "gauss":
+            c1, c2 = _gauss_integrals(noise_scale, steps, points, basis)
+        else:
+            c1, c2 = _riemann_integrals(noise_scale, steps, points)
+        history = _with_differences(widths, steps, history, c1, c2, order, derivative)
+    # e^-dk as a product: dk may be 20, whose own rounding would show in float32
     share = jnp.exp(-dk)
     if start == "corrector" and len(dk) > 1:
-        history = _with_corrector(grid, share, history, c1)
+        # what step 0 lacked of order 2: c1_0 (D_1 - D_0) / (lam_1 - lam_0), kept by step 1
+        added = grid.lam[2] / grid.lam[1] * share[1] * c1[0] / -widths[0]
+        history = history.at[1, 0].add(added).at[1, 1].add(-added)
     plan = plan_from_lam(grid, share, history, _standard_deviation(steps, dk, clip))
     return plan, raw_dk, rounding
 
@@ -145,22 +202,23 @@ def _gauss(steps: Steps, points: int) -> tuple[Array, Array]:
     return steps.length[:, None] * (nodes + 1) / 2, weights / 2
 
 
-def _gauss_mean(noise_scale: NoiseScale, steps: Steps) -> Array:
-    """The mean of rho - 1 over each step [N]; dk = L times it."""
+def _parts_of_dk(noise_scale: NoiseScale, steps: Steps) -> Array:
+    """The terms [N, P] of the sum that is dk."""
     u, weights = _gauss(steps, _POINTS_OF_DK)
     # Sums and not products of matrices, which some platforms round to TF32.
-    return jnp.sum(noise_scale.excess(jnp.log(steps.low)[:, None] + u) * weights, 1)
+    return steps.length[:, None] * noise_scale.excess(jnp.log(steps.low)[:, None] + u) * weights
 
 
-def _gauss_integrals(noise_scale: NoiseScale, steps: Steps, points: int) -> tuple[Array, Array]:
-    """c1 and c2 [N] by (3)."""
+def _gauss_integrals(noise_scale: NoiseScale, steps: Steps, points: int, basis: str) -> tuple[Array, Array]:
+    """c1 and c2 [N] by (3), in the basis asked for."""
     u, weights = _gauss(steps, points)
     log_low = jnp.log(steps.low)[:, None]
     rho = 1 + noise_scale.excess(log_low + u)
     w = rho * jnp.exp(-(u + noise_scale.difference(log_low + u, log_low)))
-    ratio = jnp.expm1(u - steps.length[:, None])
-    c1 = steps.high * steps.length * jnp.sum(w * ratio * weights, 1)
-    c2 = steps.high**2 / 2 * steps.length * jnp.sum(w * ratio**2 * weights, 1)
+    away = u - steps.length[:, None]
+    away = away if basis == "log_lam" else steps.high[:, None] * jnp.expm1(away)
+    c1 = steps.length * jnp.sum(w * away * weights, 1)
+    c2 = steps.length / 2 * jnp.sum(w * away**2 * weights, 1)
     return _without_ends(steps, c1, c2)
 
 
@@ -182,32 +240,34 @@ def _without_ends(steps: Steps, c1: Array, c2: Array) -> tuple[Array, Array]:
     return jnp.where(ends, 0.0, c1), jnp.where(ends, 0.0, c2)
 
 
-def _with_differences(lam: Array, history: Array, c1: Array, c2: Array, order: int, derivative: str) -> Array:
-    """(1 - r) D + c1 D' + c2 D'' with divided differences: weights [N, order] of D_i, D_{i-1}, ..."""
-    rows = jnp.arange(len(c1))
-    # 1 / (l_i - l_{i-1}), and 0 where there is no earlier node or none with a finite lam
-    gap = jnp.concatenate([jnp.ones_like(lam[:1]), lam[1:-1] - lam[:-2]])
-    known = (rows > 0) & jnp.isfinite(gap)
-    gap = jnp.where(known, gap, 1.0)
+def _with_differences(
+    widths: Array, steps: Steps, history: Array, c1: Array, c2: Array, order: int, derivative: str
+) -> Array:
+    """(1 - r) D + c1 D' + c2 D'' with divided differences: weights [N, order] of D_i, D_{i-1}, ...
+
+    `widths` [N] are those of the steps in the polynomial's variable. A node with infinite lam is not used.
+    """
+
+    def before(count: int) -> tuple[Array, Array]:
+        """The distance from node i to the one `count` nodes earlier, and whether it is there and finite."""
+        known = (jnp.arange(len(c1)) >= count) & ~_earlier(steps.unbounded, count)
+        return jnp.where(known, -sum(_earlier(widths, n) for n in range(1, count + 1)), 1.0), known
+
+    gap, known = before(1)
     d = jnp.where(known, 1 / gap, 0.0)
     history = jnp.pad(history, ((0, 0), (0, order - 1)))
     history = history.at[:, 0].add(c1 * d).at[:, 1].add(-c1 * d)
     if order == 2:
         return history
-    e = jnp.concatenate([jnp.zeros_like(d[:1]), d[:-1]])
-    wide = jnp.concatenate([jnp.ones_like(lam[:2]), lam[2:-1] - lam[:-3]])[: len(rows)]
-    known = (rows > 1) & jnp.isfinite(wide)
-    f = jnp.where(known, 1 / jnp.where(known, wide, 1.0), 0.0)
+    wide, known = before(2)
+    e, f = _earlier(d, 1), jnp.where(known, 1 / wide, 0.0)
     second = c2 if derivative == "published" else c2 + c1 * gap / 2  # times D'' = 2 s
     return history + (2 * second * f)[:, None] * jnp.stack([d, -(d + e), e], 1)
 
 
-def _with_corrector(grid: Grid, share: Array, history: Array, c1: Array) -> Array:
-    """Adds keep_1 c1_0 (D_1 - D_0) / (lam_1 - lam_0) to row 1: what step 0 lacked of order 2."""
-    gap = grid.lam[1] - grid.lam[0]
-    slope = jnp.where(jnp.isinf(gap), 0.0, c1[0] / jnp.where(jnp.isinf(gap), 1.0, gap))
-    added = grid.lam[2] / grid.lam[1] * share[1] * slope
-    return history.at[1, 0].add(added).at[1, 1].add(-added)
+def _earlier(values: Array, count: int) -> Array:
+    """[N] moved to later rows; zeros come in."""
+    return jnp.concatenate([jnp.zeros_like(values[:count]), values[:-count]])[: len(values)]
 
 
 def _standard_deviation(steps: Steps, dk: Array, clip: Array) -> Array:
@@ -217,18 +277,23 @@ def _standard_deviation(steps: Steps, dk: Array, clip: Array) -> Array:
     return jnp.where(noisy, jnp.sqrt(jnp.where(noisy, variance, 1.0)), 0.0)
 
 
-def _check_options(order: int, derivative: str, quadrature: str, points: int, start: str) -> None:
+def _check_options(order: int, derivative: str, quadrature: str, points: int, start: str, basis: str) -> None:
     if order not in (1, 2, 3):
         raise ValueError(f"order must be 1, 2 or 3, got {order!r}.")
     for name, value, known in (
         ("derivative", derivative, ("published", "corrected")),
         ("quadrature", quadrature, ("gauss", "riemann")),
         ("start", start, ("euler", "corrector")),
+        ("basis", basis, ("lam", "log_lam")),
     ):
         if value not in known:
             raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}.")
     if points < 1:
         raise ValueError(f"points must be at least 1, got {points}.")
+    if basis == "log_lam" and quadrature == "riemann":
+        raise ValueError(
+            "quadrature='riemann' is the published sum, uniform in lam: take basis='lam' or 'gauss'."
+        )
     if start == "corrector" and order == 1:
         raise ValueError("start='corrector' needs the predictions of two nodes: take order 2 or 3.")
 

@@ -8,10 +8,12 @@ the network's own time along:
     VP, DDPM        alpha = sqrt(abar),     lam = sqrt((1 - abar) / abar)
     rectified flow  alpha = 1 - sigma,      lam = sigma / (1 - sigma)
 
-A run of N steps has N + 1 nodes. The last may have lam = 0: the run then ends in a denoised sample.
+A run of N steps has N + 1 nodes. The last may have lam = 0: the run then ends in a denoised sample. All
+parameters of the makers below but the number of steps are leaves, checked where they are concrete. The grids of
+networks that were trained on a table of betas stand in `beta_grid.py`.
 """
 
-from collections.abc import Mapping
+import math
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -21,18 +23,6 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
-
-# What diffusers' scheduler classes assume where a config does not hold `timestep_spacing`.
-_DEFAULT_SPACING = {"ddim": "leading", "dpm": "linspace", "euler": "linspace"}
-# Options that change the nodes in ways `scheduler_grid` does not follow.
-_UNSUPPORTED = (
-    "rescale_betas_zero_snr",
-    "use_karras_sigmas",
-    "use_exponential_sigmas",
-    "use_beta_sigmas",
-    "use_flow_sigmas",
-    "use_lu_lambdas",
-)
 
 
 @flax.struct.dataclass
@@ -53,7 +43,7 @@ class Grid:
 
 def grid_from_sigmas(sigmas: ArrayLike) -> Grid:
     """A VE grid (alpha = 1, time = sigma) of the noise levels [N + 1] given."""
-    sigmas = jnp.asarray(sigmas)
+    (sigmas,) = as_floats(sigmas)
     return Grid(time=sigmas, alpha=jnp.ones_like(sigmas), sigma=sigmas)
 
 
@@ -71,99 +61,153 @@ def karras_grid(
       steps: N >= 1, the number of denoiser calls.
       sigma_min: lowest noise level > 0.
       sigma_max: first noise level.
-      rho: how strongly the nodes crowd at low noise.
+      rho: > 0, how strongly the nodes crowd at low noise.
       final_zero: N nodes and then 0, as in EDM's sampler. Otherwise N + 1 nodes that end at sigma_min.
+
+    Raises:
+      ValueError: steps < 1, or not 0 < sigma_min < sigma_max < inf, or not 0 < rho < inf.
 
     References:
       Karras, Aittala, Aila and Laine, arXiv:2206.00364, equation 5.
     """
-    _check_steps(steps)
-    high, low = jnp.asarray(sigma_max) ** (1 / rho), jnp.asarray(sigma_min) ** (1 / rho)
-    sigmas = jnp.linspace(high, low, steps if final_zero else steps + 1) ** rho
-    return grid_from_sigmas(jnp.append(sigmas, 0.0) if final_zero else sigmas)
+    check_steps(steps)
+    _check_rising(sigma_min=sigma_min, sigma_max=sigma_max)
+    _check_rising(rho=rho)
+    low, high, rho = as_floats(sigma_min, sigma_max, rho)
+    nodes = steps if final_zero else steps + 1
+    sigmas = jnp.linspace(high ** (1 / rho), low ** (1 / rho), nodes) ** rho
+    return grid_from_sigmas(jnp.pad(sigmas, (0, 1)) if final_zero else sigmas)
 
 
 def log_grid(steps: int, lam_max: ArrayLike, lam_min: ArrayLike) -> Grid:
-    """A VE grid of N + 1 nodes, uniform in log lam from lam_max to lam_min > 0."""
-    _check_steps(steps)
-    return grid_from_sigmas(jnp.geomspace(lam_max, lam_min, steps + 1))
-
-
-def beta_grid(
-    betas: ArrayLike, steps: int, spacing: str = "leading", *, steps_offset: int = 0, final: str = "zero"
-) -> Grid:
-    """The grid of a discrete VP schedule; computed on the host in float64.
-
-    Args:
-      betas: [T] in (0, 1), the schedule the network was trained with.
-      steps: N in [1, T].
-      spacing: "leading" (T // N apart, from steps_offset up), "trailing" (T / N apart, from T - 1 down) or
-        "linspace" (from T - 1 to 0, rounded).
-      steps_offset: added to every time of the leading spacing; Stable Diffusion has 1.
-      final: the last node. "zero": lam = 0, the last step denoises fully. "sigma_min": the noise
-        level of time 0, which leaves a little noise in the result.
-
-    Returns:
-      A grid with N + 1 nodes; `time` is the position in `betas`.
-    """
-    abar = np.cumprod(1.0 - np.asarray(betas, np.float64))
-    times = _called_times(len(abar), steps, spacing, steps_offset, "ddim")
-    return _vp_grid(times, np.sqrt(1 / abar[times.astype(int)] - 1), _final_lam(final, abar))
-
-
-def scheduler_grid(
-    scheduler_config: Mapping[str, Any], steps: int, convention: str = "ddim", final: str | None = None
-) -> Grid:
-    """The nodes that a diffusers scheduler would visit, from its `scheduler_config.json`.
-
-    One file gives other times to other schedulers, hence `convention`:
-
-    - "ddim" (DDIM, PNDM's file): spacing "leading" unless the file names one. DDIM steps from its last time t
-      to t - T // N; below 0 that is the noise level of time 0 where `set_alpha_to_one` is false (Stable
-      Diffusion: the result keeps lam = 0.029) and lam = 0 where it is true. Between its times DDIM
-      also steps to t - T // N, which is the next time it calls only if N divides T or the spacing is
-      "leading"; a grid joins the called times in all cases.
-    - "dpm" (DPM-Solver multistep): "linspace" unless named, N + 1 times of which the lowest is dropped.
-    - "euler" (Euler, Euler ancestral, Heun): "linspace" unless named, with fractional times and sigma / alpha
-      interpolated between the whole ones.
-
-    The two last end as the file's `final_sigmas_type` says, at lam = 0 where it is absent.
-
-    Args:
-      scheduler_config: the file as a mapping. Read are num_train_timesteps, beta_schedule ("linear",
-        "scaled_linear"), beta_start, beta_end, trained_betas, timestep_spacing, steps_offset,
-        set_alpha_to_one, final_sigmas_type; absent ones have diffusers' defaults.
-      steps: N >= 1.
-      convention: "ddim", "dpm" or "euler".
-      final: the last node, whatever the file says. "zero": lam = 0, the last step denoises fully.
-        "sigma_min": the noise level of time 0. None: the convention's own rule, above.
+    """A VE grid of N + 1 nodes, uniform in log lam from lam_max to lam_min > 0.
 
     Raises:
-      ValueError: an option that this function does not follow, such as Karras sigmas.
+      ValueError: steps < 1, or not 0 < lam_min < lam_max < inf.
     """
-    if convention not in _DEFAULT_SPACING:
-        raise ValueError(f"convention must be one of {', '.join(_DEFAULT_SPACING)}, got {convention!r}.")
-    for option in _UNSUPPORTED:
-        if scheduler_config.get(option):
-            raise ValueError(
-                f"the scheduler config sets {option}, which scheduler_grid does not follow. "
-                "Remove it, or build the nodes with karras_grid, grid_from_sigmas or Grid."
-            )
-    abar = np.cumprod(1.0 - _scheduler_betas(scheduler_config))
-    spacing = scheduler_config.get("timestep_spacing") or _DEFAULT_SPACING[convention]
-    offset = scheduler_config.get("steps_offset", 0)
-    times = _called_times(len(abar), steps, spacing, offset, convention)
-    table = np.sqrt(1 / abar - 1)
-    if final is not None:
-        last = _final_lam(final, abar)
-    elif convention == "ddim":
-        below = times[-1] - len(abar) // steps
-        last = table[int(below)] if below >= 0 else 0.0
-        if below < 0 and not scheduler_config.get("set_alpha_to_one", True):
-            last = table[0]
-    else:
-        last = _final_lam(scheduler_config.get("final_sigmas_type", "zero"), abar)
-    return _vp_grid(times, np.interp(times, np.arange(len(abar)), table), last)
+    check_steps(steps)
+    _check_rising(lam_min=lam_min, lam_max=lam_max)
+    return grid_from_sigmas(jnp.geomspace(*as_floats(lam_max, lam_min), steps + 1))
+
+
+def vp_grid(
+    steps: int,
+    beta_min: ArrayLike = 0.1,
+    beta_max: ArrayLike = 20.0,
+    *,
+    t_max: ArrayLike = 1.0,
+    t_min: ArrayLike = 1e-3,
+    final_zero: bool = True,
+) -> Grid:
+    """The grid of the continuous VP process with a linear beta(t), uniform in t.
+
+        log alpha = -t^2 (beta_max - beta_min) / 4 - t beta_min / 2,    sigma^2 = 1 - alpha^2
+
+    Args:
+      steps: N >= 1, the number of denoiser calls.
+      beta_min: beta at t = 0, > 0.
+      beta_max: beta at t = 1, > beta_min.
+      t_max: first time; lam = 152 at 1 and the default betas.
+      t_min: lowest time > 0 that is called, or reached without `final_zero`; lam = 0.0105 at 0.001.
+      final_zero: N nodes and then alpha = 1, sigma = 0, time 0. Otherwise N + 1 nodes that end at t_min.
+
+    Returns:
+      A grid whose `time` is t; networks that count to 1000 multiply it.
+
+    Raises:
+      ValueError: steps < 1, or not 0 < beta_min < beta_max < inf, or not 0 < t_min < t_max < inf.
+
+    References:
+      Song, Sohl-Dickstein, Kingma, Kumar, Ermon and Poole, arXiv:2011.13456, appendix C.
+    """
+    check_steps(steps)
+    _check_rising(beta_min=beta_min, beta_max=beta_max)
+    _check_rising(t_min=t_min, t_max=t_max)
+    beta_min, beta_max, t_max, t_min = as_floats(beta_min, beta_max, t_max, t_min)
+    t = jnp.linspace(t_max, t_min, steps if final_zero else steps + 1)
+    log_alpha = -(t**2) * (beta_max - beta_min) / 4 - t * beta_min / 2
+    grid = Grid(time=t, alpha=jnp.exp(log_alpha), sigma=jnp.sqrt(-jnp.expm1(2 * log_alpha)))
+    return _with_zero(grid) if final_zero else grid
+
+
+def vp_cosine_grid(
+    steps: int,
+    offset: ArrayLike = 0.008,
+    *,
+    t_max: ArrayLike = 0.9946,
+    t_min: ArrayLike = 1e-3,
+    final_zero: bool = True,
+) -> Grid:
+    """The grid of the continuous VP process with the cosine schedule, uniform in t.
+
+        alpha = cos((t + offset) / (1 + offset) pi / 2) / cos(offset / (1 + offset) pi / 2)
+
+    alpha falls to 0 at t = 1, so where to begin is a choice. The default is the one of DPM-Solver's code
+    (arXiv:2206.00927), lam = 119; the discrete schedule begins at lam = 20291, since it cuts its last beta off
+    at 0.999. t_max = 1 itself, lam infinite, is legal where the first step draws no noise and the network
+    does not predict epsilon.
+
+    Args:
+      steps: N >= 1, the number of denoiser calls.
+      offset: > 0, keeps sigma from rising too slowly at t = 0.
+      t_max: first time, <= 1.
+      t_min: lowest time > 0 that is called, or reached without `final_zero`; lam = 0.0064 at 0.001.
+      final_zero: N nodes and then alpha = 1, sigma = 0, time 0. Otherwise N + 1 nodes that end at t_min.
+
+    Returns:
+      A grid whose `time` is t; networks that count to 1000 multiply it.
+
+    Raises:
+      ValueError: steps < 1, or not 0 < offset < inf, or not 0 < t_min < t_max <= 1.
+
+    References:
+      Nichol and Dhariwal, arXiv:2102.09672, equation 17.
+    """
+    check_steps(steps)
+    _check_rising(offset=offset)
+    _check_rising(1.0, t_min=t_min, t_max=t_max)
+    offset, t_max, t_min, rest_min, rest_max = as_floats(offset, t_max, t_min, 1 - t_max, 1 - t_min)
+    nodes = steps if final_zero else steps + 1
+    t, rest = jnp.linspace(t_max, t_min, nodes), jnp.linspace(rest_min, rest_max, nodes)
+    # sin(pi / 2 - a) for cos(a), and (cos b)^2 - (cos a)^2 = sin(a - b) sin(a + b): nothing cancels
+    turn = math.pi / 2 / (1 + offset)
+    scale = jnp.cos(offset * turn)
+    sigma = jnp.sqrt(jnp.sin(t * turn) * jnp.sin((t + 2 * offset) * turn)) / scale
+    grid = Grid(time=t, alpha=jnp.sin(rest * turn) / scale, sigma=sigma)
+    return _with_zero(grid) if final_zero else grid
+
+
+def flow_grid(steps: int, shift: ArrayLike = 1.0, *, t_max: ArrayLike = 1.0) -> Grid:
+    """The grid of rectified flow, alpha = 1 - sigma, uniform before the shift.
+
+        sigma = shift u / (1 + (shift - 1) u),    u from t_max to 0 in N equal steps
+
+    At t_max = 1 the first node has alpha = 0, which needs a first step without noise. ER-SDE with noise begins at
+    t_max = 0.9999, the first-sigma rule. (ComfyUI moves the first node alone to there. diffusers' flow-matching Euler
+    calls N nodes from 1 to a minimum that it has shifted twice, and appends 0.)
+
+    Args:
+      steps: N >= 1, the number of denoiser calls.
+      shift: > 0; more than 1 spends more steps at high noise, as large images need.
+      t_max: first u, in (0, 1].
+
+    Returns:
+      A grid whose `time` is sigma; networks that count to 1000 multiply it.
+
+    Raises:
+      ValueError: steps < 1, or not 0 < shift < inf, or not 0 < t_max <= 1.
+
+    References:
+      Esser et al., arXiv:2403.03206, equation 23 (sqrt(m / n) there is the shift).
+    """
+    check_steps(steps)
+    _check_rising(shift=shift)
+    _check_rising(1.0, t_max=t_max)
+    shift, t_max, rest = as_floats(shift, t_max, 1 - t_max)
+    # 1 - u as a grid of its own: a difference would lose alpha where u is near 1
+    shifted, rest = shift * jnp.linspace(t_max, 0, steps + 1), jnp.linspace(rest, 1, steps + 1)
+    sigma = shifted / (rest + shifted)
+    return Grid(time=sigma, alpha=rest / (rest + shifted), sigma=sigma)
 
 
 def is_concrete(*arrays: Any) -> bool:
@@ -171,12 +215,25 @@ def is_concrete(*arrays: Any) -> bool:
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arrays))
 
 
+def as_floats(*values: ArrayLike) -> list[Array]:
+    """Arrays of one floating dtype, that of the arrays among the values."""
+    arrays = [jnp.asarray(value) for value in values]
+    dtype = jnp.result_type(float, *arrays)
+    return [array.astype(dtype) for array in arrays]
+
+
+def check_steps(steps: int) -> None:
+    """Refuses a grid without a step."""
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}.")
+
+
 def check_grid(grid: Grid) -> None:
     """Refuses a grid that no solver can run; looks at values only where they are concrete.
 
     Raises:
-      ValueError: the three arrays differ in shape, hold fewer than two nodes, or lam is not finite and
-        strictly decreasing (lam may be infinite, alpha 0, at the first node).
+      ValueError: the three arrays differ in shape or hold fewer than two nodes; alpha or sigma is not finite
+        or negative; alpha is 0 elsewhere than at a first node with sigma > 0; or lam does not fall.
     """
     shapes = {name: jnp.shape(getattr(grid, name)) for name in ("time", "alpha", "sigma")}
     shape = shapes["alpha"]
@@ -186,21 +243,33 @@ def check_grid(grid: Grid) -> None:
         )
     if not is_concrete(grid.alpha, grid.sigma):
         return
-    alpha, sigma = np.asarray(grid.alpha), np.asarray(grid.sigma)
-    lam = np.divide(sigma, alpha, out=np.full_like(sigma, np.inf), where=alpha != 0)
-    first = 1 if alpha[0] == 0 else 0
-    bad = np.flatnonzero(~(np.isfinite(lam[first:]) & (lam[first:] >= 0))) + first
-    if bad.size:
+    dtype = jnp.result_type(float, grid.alpha, grid.sigma)
+    alpha, sigma = np.asarray(grid.alpha, dtype), np.asarray(grid.sigma, dtype)
+    for name, values in (("alpha", alpha), ("sigma", sigma)):
+        bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+        if bad.size:
+            raise ValueError(
+                f"{name} must be finite and not negative, got {values[bad[0]]} at node {bad[0]}."
+            )
+    no_signal = np.flatnonzero((alpha == 0) & ((np.arange(len(alpha)) > 0) | (sigma == 0)))
+    if no_signal.size:
+        i = no_signal[0]
         raise ValueError(
-            f"lam = sigma / alpha must be finite and not negative, got {lam[bad[0]]} at node {bad[0]}. "
-            "Only the first node may have alpha = 0."
+            f"alpha = 0 with sigma = {sigma[i]} at node {i}. Only the first node may have alpha = 0 (lam infinite), "
+            "and sigma > 0 there."
         )
-    rising = np.flatnonzero(lam[1:] >= lam[:-1])
-    if rising.size:
-        i = rising[0]
+    lam = np.divide(sigma, alpha, out=np.full_like(sigma, np.inf), where=alpha != 0)
+    stuck = np.flatnonzero(lam[1:] >= lam[:-1])
+    if stuck.size:
+        i = stuck[0]
+        advice = (
+            "Drop repeated nodes, or end a scheduler's grid with final='zero'."
+            if lam[i + 1] == lam[i]
+            else "Nodes are given noisy first."
+        )
         raise ValueError(
-            f"lam must fall from node to node, got {lam[i]} at node {i} and {lam[i + 1]} at node {i + 1}. "
-            "Nodes are given noisy first; drop repeated ones, or end a scheduler's grid with final='zero'."
+            "lam = sigma / alpha must fall from node to node, "
+            f"got {lam[i]} at node {i} and {lam[i + 1]} at node {i + 1}. {advice}"
         )
 
 
@@ -227,56 +296,22 @@ def steps_of(grid: Grid) -> Steps:
     return Steps(high, low, jnp.log1p((high - low) / low), final, unbounded)
 
 
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}.")
-
-
-def _scheduler_betas(config: Mapping[str, Any]) -> np.ndarray:
-    if config.get("trained_betas") is not None:
-        return np.asarray(config["trained_betas"], np.float64)
-    count = config.get("num_train_timesteps", 1000)
-    start, end = config.get("beta_start", 0.0001), config.get("beta_end", 0.02)
-    schedule = config.get("beta_schedule", "linear")
-    if schedule == "linear":
-        return np.linspace(start, end, count)
-    if schedule == "scaled_linear":
-        return np.linspace(start**0.5, end**0.5, count) ** 2
-    raise ValueError(f"beta_schedule must be 'linear' or 'scaled_linear', got {schedule!r}. Use beta_grid.")
-
-
-def _called_times(count: int, steps: int, spacing: str, offset: int, convention: str) -> np.ndarray:
-    """The N times at which a scheduler calls the network, high to low, as float64."""
-    _check_steps(steps)
-    extra = 1 if convention == "dpm" else 0  # a time more, of which the lowest is dropped
-    if spacing == "leading":
-        times = count // (steps + extra) * np.arange(steps + extra)[::-1][:steps] + float(offset)
-    elif spacing == "trailing":
-        times = np.round(count - np.arange(steps) * (count / steps)) - 1
-    elif spacing == "linspace":
-        times = np.linspace(0, count - 1, steps + extra)[::-1][:steps]
-        times = times if convention == "euler" else np.round(times)
-    else:
-        raise ValueError(f"spacing must be 'leading', 'trailing' or 'linspace', got {spacing!r}.")
-    if times[0] > count - 1 or len(np.unique(times)) < steps:
-        raise ValueError(
-            f"{steps} steps with {spacing!r} spacing and offset {offset} do not fit into {count} training "
-            f"steps: the times would run from {times[0]:g} to {times[-1]:g}. Take fewer steps."
-        )
-    return times
-
-
-def _final_lam(final: str, abar: np.ndarray) -> float:
-    if final == "zero":
-        return 0.0
-    if final == "sigma_min":
-        return float(np.sqrt(1 / abar[0] - 1))
-    raise ValueError(f"final must be 'zero' or 'sigma_min', got {final!r}.")
-
-
-def _vp_grid(times: np.ndarray, lam: np.ndarray, last: float) -> Grid:
-    lam = np.append(lam, last)
-    alpha = 1 / np.sqrt(1 + lam**2)
+def _with_zero(grid: Grid) -> Grid:
+    """With a last node of alpha = 1, sigma = 0 and time 0."""
     return Grid(
-        time=jnp.asarray(np.append(times, 0.0)), alpha=jnp.asarray(alpha), sigma=jnp.asarray(lam * alpha)
+        time=jnp.pad(grid.time, (0, 1)),
+        alpha=jnp.pad(grid.alpha, (0, 1), constant_values=1),
+        sigma=jnp.pad(grid.sigma, (0, 1)),
     )
+
+
+def _check_rising(top: float = math.inf, **values: ArrayLike) -> None:
+    """Refuses named values unless 0 < first < second < ... <= top; top itself only where it is finite."""
+    if not is_concrete(values):
+        return
+    levels = [np.asarray(value) for value in (0.0, *values.values())]
+    rising = all(np.all(low < high) for low, high in zip(levels, levels[1:]))
+    if not (rising and np.all(np.isfinite(levels[-1]) & (levels[-1] <= top))):
+        expected = " < ".join(["0", *values]) + (" < inf" if top == math.inf else f" <= {top:g}")
+        got = ", ".join(f"{name} = {value}" for name, value in values.items())
+        raise ValueError(f"expected {expected}, got {got}.")

@@ -11,6 +11,7 @@ Only ratios of phi matter, and forming phi overflows float32, so a noise scale i
 k constant is the probability-flow ODE, k = log lam the reverse-time SDE.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +19,11 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+
+from jaxcil.solvers.grid import is_concrete
 
 
 @flax.struct.dataclass
@@ -58,6 +62,7 @@ def power(eta: ArrayLike) -> NoiseScale:
     eta = 0 is the ODE and eta = 1 the reverse-time SDE; more than 1 is allowed. The slope of a sample in
     eta is infinite at eta = 0: fit from above.
     """
+    _check_not_negative("eta", eta)
     return NoiseScale(_power, eta)
 
 
@@ -83,6 +88,55 @@ def phi(type: int, eta: ArrayLike = 0.0) -> NoiseScale:
     return power({2: 1.0, 4: 0.5, 5: 1.5}[type])
 
 
+def strength(base: NoiseScale, s: ArrayLike) -> NoiseScale:
+    """phi = lam (base / lam)^s: s times the added noise h^2 of `base`.
+
+    s = 0 is the ODE, 1 is `base`, and more adds more noise than it. The slope of a sample in s is infinite
+    at s = 0: fit from above.
+
+    Args:
+      base: any noise scale; its parameters stay leaves.
+      s: >= 0; a leaf.
+    """
+    _check_not_negative("s", s)
+    return NoiseScale(_scaled(base.log_ratio), (s, base.parameters))
+
+
+def product(*scales: NoiseScale) -> NoiseScale:
+    """phi / lam as the product of those of several noise scales: the added noises h^2 add up."""
+    if not scales:
+        raise ValueError("product needs at least one noise scale; ode() adds no noise.")
+    return NoiseScale(
+        _summed(tuple(scale.log_ratio for scale in scales)), tuple(scale.parameters for scale in scales)
+    )
+
+
+def _check_not_negative(name: str, value: ArrayLike) -> None:
+    if is_concrete(value) and not np.all(np.asarray(value) >= 0):
+        raise ValueError(f"{name} must be at least 0 (h^2 is a variance), got {value}.")
+
+
+# Cached: the same function for the same base, so that a program compiled for one serves the next.
+@functools.cache
+def _scaled(log_ratio: Callable[[Any, Array], Array]) -> Callable[[Any, Array], Array]:
+    def scaled(parameters: Any, log_lam: Array) -> Array:
+        s, inner = parameters
+        return jnp.asarray(s, log_lam.dtype) * log_ratio(inner, log_lam)
+
+    return scaled
+
+
+@functools.cache
+def _summed(log_ratios: tuple[Callable[[Any, Array], Array], ...]) -> Callable[[Any, Array], Array]:
+    def summed(parameters: Any, log_lam: Array) -> Array:
+        total = jnp.zeros_like(log_lam)
+        for log_ratio, inner in zip(log_ratios, parameters):
+            total = total + log_ratio(inner, log_lam)
+        return total
+
+    return summed
+
+
 def _ode(parameters: Any, log_lam: Array) -> Array:
     return jnp.zeros_like(log_lam)
 
@@ -101,4 +155,5 @@ def _type_6(parameters: Any, log_lam: Array) -> Array:
 
 
 def _type_7(parameters: Any, log_lam: Array) -> Array:
-    return jnp.logaddexp(jnp.exp(0.3 * log_lam), math.log(10.0))
+    q = jnp.exp(0.3 * log_lam)  # >= 0, so that e^q may be taken out; the slope of logaddexp rounds ten times worse
+    return q + jnp.log1p(10 * jnp.exp(-q))

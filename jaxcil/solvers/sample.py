@@ -67,8 +67,11 @@ def sample(
 
     Raises:
       ValueError: key and noises both given, noises of another shape, or neither of them though the
-        plan (where its values are concrete) draws noise.
+        plan (where its values are concrete) draws noise; a plan that is stacked or whose leaves do not fit
+        one another; x that is not of floating point.
     """
+    _check_plan(plan)
+    _check_state(x)
     keys = None if key is None else _sample_keys(key, x.shape[0])
     _check_noise(plan, x, key, noises)
     plan = jax.tree.map(jnp.asarray, plan)  # rows of numpy arrays cannot be taken by a traced number
@@ -89,6 +92,8 @@ def sample(
 
 def init(plan: Plan, x: Array) -> SamplerState:
     """The state before row 0, for a loop of one's own; x [B, ...] at the plan's first node."""
+    _check_plan(plan)
+    _check_state(x)
     return SamplerState(x=x, past=jnp.zeros((plan.history.shape[-1], *x.shape), x.dtype))
 
 
@@ -133,6 +138,34 @@ def _sample_keys(key: Array, batch: int) -> Array:
 
 def _row_noise(keys: Array, i: Array, x: Array) -> Array:
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, i), x.shape[1:], x.dtype))(keys)
+
+
+def _check_plan(plan: Plan) -> None:
+    """Shapes, which are known under tracing too."""
+    shapes = {name: jnp.shape(getattr(plan, name)) for name in Plan.__dataclass_fields__}
+    if len(shapes["keep"]) != 1:
+        raise ValueError(
+            f"a plan's keep must have shape [N], got {shapes['keep']}. A plan out of `stack` runs under "
+            "jax.vmap, one solver at a time: jax.vmap(lambda plan: sample(plan, ...))(stacked)."
+        )
+    rows, width = shapes["keep"][0], shapes["history"][-1:]
+    nodes = (rows + 1,)
+    expected = {"time": nodes, "alpha": nodes, "sigma": nodes}
+    expected |= {"keep": (rows,), "history": (rows, *width), "noise": (rows,)}
+    wrong = {name: shape for name, shape in shapes.items() if shape != expected[name]}
+    if wrong:
+        raise ValueError(
+            f"the leaves of a plan of {rows} rows do not fit one another: expected "
+            f"{ {name: expected[name] for name in wrong} }, got {wrong}. Is it made of parts of two plans?"
+        )
+
+
+def _check_state(x: Array) -> None:
+    if jnp.ndim(x) < 1 or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+        raise ValueError(
+            f"x must be an array [B, ...] of floating point, got {jnp.result_type(x)} {jnp.shape(x)}. "
+            "prior(plan, key, shape) makes one."
+        )
 
 
 def _check_noise(plan: Plan, x: Array, key: Array | None, noises: Array | None) -> None:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcil.solvers import ode, phi, power
+from jaxcil.solvers import NoiseScale, er_sde, karras_grid, ode, phi, power, product, strength
 
 # h^2 / g^2 of the paper's noise scales, from an independent evaluation.
 KNOWN = {
@@ -33,6 +33,32 @@ def test_powers_of_lam_have_a_constant_noise_rate():
         np.testing.assert_array_equal(scale.excess(log_lam), jnp.full(7, rate, jnp.float32))
 
 
+def test_strength_runs_from_the_ode_through_the_base_and_beyond(strict_dtypes):
+    log_lam = jnp.linspace(-6, 4, 9)
+    base = phi(3, 0.5)
+    for s in (0.0, 1.0, 2.5):
+        np.testing.assert_allclose(
+            strength(base, s).excess(log_lam), s * base.excess(log_lam), rtol=1e-6, atol=1e-12
+        )
+
+
+def test_noise_rates_of_a_product_add_up(strict_dtypes):
+    log_lam = jnp.linspace(-6, 4, 9)
+    both = product(strength(phi(7), 0.5), power(0.3))
+    np.testing.assert_allclose(both.excess(log_lam), 0.5 * phi(7).excess(log_lam) + 0.3, rtol=1e-6)
+
+
+def test_a_function_of_one_s_own_is_a_noise_scale(x64):
+    def log_ratio(parameters, log_lam):
+        return parameters["rate"] * log_lam
+
+    grid = karras_grid(5)
+    ours = er_sde(grid, NoiseScale(log_ratio, {"rate": 0.4}))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13), ours, er_sde(grid, power(0.4))
+    )
+
+
 def test_type_7_does_not_overflow_float32():
     assert np.isfinite(phi(7).difference(jnp.log(jnp.asarray(1e8)), jnp.asarray(0.0)))
 
@@ -48,6 +74,9 @@ def test_equal_noise_scales_share_a_compiled_program():
     for eta in (0.1, 0.2):
         rate(power(eta), jnp.zeros(3))
     assert len(traces) == 1
+    for eta in (0.1, 0.2):
+        rate(product(strength(phi(7), eta), power(eta)), jnp.zeros(3))
+    assert len(traces) == 2
 
 
 def test_unknown_types_are_refused():
@@ -55,3 +84,18 @@ def test_unknown_types_are_refused():
         phi(8)
     with pytest.raises(ValueError, match="eta must not be 1"):
         phi(3, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: power(-0.1), "eta must be at least 0"),
+        (lambda: strength(phi(7), -1.0), "s must be at least 0"),
+        (lambda: strength(phi(7), float("nan")), "s must be at least 0"),
+        (lambda: product(), "at least one noise scale"),
+    ],
+    ids=["power", "strength", "nan", "product-of-none"],
+)
+def test_less_noise_than_none_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -3,7 +3,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcil.solvers import GaussianMixture, Node, er_sde, init, karras_grid, ode, prior, sample, step
+from jaxcil.parallel import mesh
+from jaxcil.solvers import (
+    GaussianMixture,
+    Node,
+    er_sde,
+    init,
+    karras_grid,
+    ode,
+    prior,
+    sample,
+    stack,
+    step,
+)
 
 PLAN_ROWS = 6
 
@@ -29,6 +41,38 @@ def test_sample_depends_on_its_own_key_alone(plan, mixture):
     whole = sample(plan, mixture.denoiser, x, keys)
     part = sample(plan, mixture.denoiser, x[order], keys[order])
     np.testing.assert_allclose(part, whole[order], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["rational", "tanh"])
+def test_samples_have_the_same_bits_in_any_batch_at_any_place_on_any_devices(name, x64):
+    def rational(x, node):
+        y = x / (1 + node.sigma)
+        return y / (1 + y * y)
+
+    def tanh(x, node):
+        return jnp.tanh(x / (0.1 + node.sigma))
+
+    pointwise = {"rational": rational, "tanh": tanh}[name]
+    plan = er_sde(karras_grid(12))
+    keys = jax.random.split(jax.random.key(0), 16)
+
+    @jax.jit
+    def run(plan, keys):
+        return sample(plan, pointwise, prior(plan, keys, (len(keys), 3, 5)), keys)
+
+    whole = np.asarray(run(plan, keys))
+    for batch in (1, 2, 3, 5, 8):
+        for start in (0, 1, 7):
+            np.testing.assert_array_equal(
+                run(plan, keys[start : start + batch]), whole[start : start + batch]
+            )
+    order = np.random.default_rng(0).permutation(16)
+    np.testing.assert_array_equal(run(plan, keys[order]), whole[order])
+    for devices in (1, 2, 4):
+        on = mesh.generation_mesh(jax.devices()[:devices])
+        spread = run(mesh.place(plan, mesh.everywhere(on)), mesh.shard_batch(on, keys))
+        assert len(spread.sharding.device_set) == devices
+        np.testing.assert_array_equal(spread, whole)
 
 
 def test_one_key_stands_for_its_fold_ins(plan, mixture):
@@ -119,3 +163,26 @@ def test_bad_sources_of_noise_are_refused(plan, mixture, arguments, message):
     given = {name: make(0) for name, make in arguments.items() if make}
     with pytest.raises(ValueError, match=message):
         sample(plan, mixture.denoiser, jnp.ones((2, 2)), **given)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda plan: stack([plan, plan]), r"keep must have shape \[N\], got \(2, 6\).*jax.vmap"),
+        (lambda plan: plan.replace(sigma=karras_grid(4).sigma), r"expected \{'sigma': \(7,\)\}"),
+        (lambda plan: plan.replace(noise=plan.noise[:-1]), "parts of two plans"),
+    ],
+    ids=["stacked", "nodes-of-another-grid", "noise-of-another-grid"],
+)
+def test_plans_that_do_not_hold_together_are_refused(plan, mixture, change, message):
+    wrong = change(plan)
+    with pytest.raises(ValueError, match=message):
+        sample(wrong, mixture.denoiser, jnp.ones((2, 2)), jax.random.key(0))
+    with pytest.raises(ValueError, match=message):
+        init(wrong, jnp.ones((2, 2)))
+
+
+@pytest.mark.parametrize("x", [np.ones((2, 2), int), np.float32(1.0)], ids=["integers", "no-batch-axis"])
+def test_a_state_that_cannot_be_sampled_is_refused(plan, mixture, x):
+    with pytest.raises(ValueError, match=r"x must be an array \[B, ...\] of floating point"):
+        sample(plan, mixture.denoiser, jnp.asarray(x), jax.random.key(0))
