@@ -155,5 +155,7 @@ def _type_6(parameters: Any, log_lam: Array) -> Array:
 
 
 def _type_7(parameters: Any, log_lam: Array) -> Array:
-    q = jnp.exp(0.3 * log_lam)  # >= 0, so that e^q may be taken out; the slope of logaddexp rounds ten times worse
+    # lam^0.3, whose exponent is not 0.3 in float32 but 4e-8 more; at high lam phi / lam changes by e^16 in a step
+    q = jnp.exp(0.25 * log_lam + 0.05 * log_lam)
+    # logaddexp(q, log 10) without its slope, which rounds ten times worse
     return q + jnp.log1p(10 * jnp.exp(-q))

@@ -170,7 +170,7 @@ def exact_coefficients(name, high, low):
         return [float(v) for v in values]
 
 
-def assert_exact_coefficients(name, steps, rtol, share_atol=0.0):
+def assert_exact_coefficients(name, steps, rtol):
     """Reads r, 1 - r, c1, c2 and the noise out of plans whose last step is (high, low)."""
     grids = jax.vmap(lambda high, low: grid_from_sigmas(jnp.stack([4 * high, 2 * high, high, low])))
     grids = grids(*(jnp.asarray(ends) for ends in zip(*steps)))
@@ -179,7 +179,7 @@ def assert_exact_coefficients(name, steps, rtol, share_atol=0.0):
     )
     for i, (high, low) in enumerate(steps):
         r, rest, c1, c2, std = exact_coefficients(name, high, low)
-        np.testing.assert_allclose(second.keep[i, -1], r, rtol=rtol, atol=share_atol * low / high)
+        np.testing.assert_allclose(second.keep[i, -1], r, rtol=rtol)
         np.testing.assert_allclose(second.history[i, -1].sum(), rest, rtol=rtol)
         np.testing.assert_allclose(second.history[i, -1, 1] * high, c1, rtol=rtol)  # -c1 d, d = -1 / high
         # 2 c2 e f with e = -1 / (2 high), f = -1 / (3 high)
@@ -203,8 +203,7 @@ def test_coefficients_equal_exact_integrals(name, x64):
 @pytest.mark.parametrize("name", SCALES)
 def test_coefficients_are_right_in_float32(name, strict_dtypes):
     steps = [(float(np.float32(high)), float(np.float32(low))) for high, low in legal_steps(name)]
-    # 1e-8: e^-dk has the rounding of log lam and dk (16 for type 7 from 20000 to 20, where r is 7e-11)
-    assert_exact_coefficients(name, steps, 2e-6, 1e-8)
+    assert_exact_coefficients(name, steps, 2e-6)
 
 
 @pytest.mark.parametrize("order", [1, 3])
@@ -298,15 +297,7 @@ def test_deterministic_first_step_from_pure_noise_starts_at_the_prediction():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
 
 
-def test_noisy_first_step_from_pure_noise_is_refused():
-    grid = Grid(jnp.arange(3.0)[::-1], jnp.asarray([0.0, 0.5, 1.0]), jnp.asarray([1.0, 0.5, 0.0]))
-    with pytest.raises(ValueError, match="first-sigma rule"):
-        er_sde(grid, phi(7))
-
-
 def test_noise_scale_that_is_not_legal_names_the_step():
-    with pytest.raises(ValueError, match=r"step 0, from lam 5000 to 3000"):
-        er_sde(grid_from_sigmas(jnp.asarray([5000.0, 3000.0, 1500.0])), phi(6))
     hill = NoiseScale(lambda parameters, log_lam: -jnp.square(log_lam - math.log(10)))
     with pytest.raises(ValueError, match=r"step 1, from lam 30 to 10"):
         er_sde(grid_from_sigmas(jnp.asarray([31.0, 30.0, 10.0, 1.0])), NoiseScale(_flat_above_30))
@@ -316,21 +307,3 @@ def test_noise_scale_that_is_not_legal_names_the_step():
 
 def _flat_above_30(parameters, log_lam):
     return -jnp.minimum(log_lam, math.log(30.0))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"order": 4}, "order must be 1, 2 or 3, got 4"),
-        ({"derivative": "exact"}, "derivative must be 'published' or 'corrected'"),
-        ({"quadrature": "simpson"}, "quadrature must be"),
-        ({"points": 0}, "points must be at least 1"),
-        ({"start": "heun"}, "start must be"),
-        ({"order": 1, "start": "corrector"}, "take order 2 or 3"),
-        ({"basis": "log"}, "basis must be 'lam' or 'log_lam', got 'log'"),
-        ({"basis": "log_lam", "quadrature": "riemann"}, "uniform in lam"),
-    ],
-)
-def test_unknown_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        er_sde(karras_grid(4), **options)

@@ -79,13 +79,6 @@ def test_equal_noise_scales_share_a_compiled_program():
     assert len(traces) == 2
 
 
-def test_unknown_types_are_refused():
-    with pytest.raises(ValueError, match="from 1 to 7, got 8"):
-        phi(8)
-    with pytest.raises(ValueError, match="eta must not be 1"):
-        phi(3, 1.0)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [

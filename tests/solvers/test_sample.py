@@ -13,7 +13,6 @@ from jaxcil.solvers import (
     ode,
     prior,
     sample,
-    stack,
     step,
 )
 
@@ -146,43 +145,3 @@ def test_a_plan_without_noise_needs_no_key(mixture):
     np.testing.assert_array_equal(
         sample(plan, mixture.denoiser, x), sample(plan, mixture.denoiser, x, jax.random.key(0))
     )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({}, "this plan draws noise: pass key"),
-        ({"key": jax.random.PRNGKey, "noises": None}, "typed key"),
-        ({"key": lambda seed: jax.random.split(jax.random.key(seed), 3)}, "one a sample, 2 in all"),
-        ({"noises": lambda seed: jnp.zeros((PLAN_ROWS, 2, 3))}, r"\(6, 2, 2\), got \(6, 2, 3\)"),
-        ({"key": jax.random.key, "noises": lambda seed: jnp.zeros((PLAN_ROWS, 2, 2))}, "not both"),
-    ],
-    ids=["neither", "raw-key", "keys", "noises", "both"],
-)
-def test_bad_sources_of_noise_are_refused(plan, mixture, arguments, message):
-    given = {name: make(0) for name, make in arguments.items() if make}
-    with pytest.raises(ValueError, match=message):
-        sample(plan, mixture.denoiser, jnp.ones((2, 2)), **given)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda plan: stack([plan, plan]), r"keep must have shape \[N\], got \(2, 6\).*jax.vmap"),
-        (lambda plan: plan.replace(sigma=karras_grid(4).sigma), r"expected \{'sigma': \(7,\)\}"),
-        (lambda plan: plan.replace(noise=plan.noise[:-1]), "parts of two plans"),
-    ],
-    ids=["stacked", "nodes-of-another-grid", "noise-of-another-grid"],
-)
-def test_plans_that_do_not_hold_together_are_refused(plan, mixture, change, message):
-    wrong = change(plan)
-    with pytest.raises(ValueError, match=message):
-        sample(wrong, mixture.denoiser, jnp.ones((2, 2)), jax.random.key(0))
-    with pytest.raises(ValueError, match=message):
-        init(wrong, jnp.ones((2, 2)))
-
-
-@pytest.mark.parametrize("x", [np.ones((2, 2), int), np.float32(1.0)], ids=["integers", "no-batch-axis"])
-def test_a_state_that_cannot_be_sampled_is_refused(plan, mixture, x):
-    with pytest.raises(ValueError, match=r"x must be an array \[B, ...\] of floating point"):
-        sample(plan, mixture.denoiser, jnp.asarray(x), jax.random.key(0))
