@@ -28,7 +28,7 @@ from jaxcil.diffusion.tokenizer import Tokenizer, read_tokenizer, write_tokenize
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.solvers.denoiser import Denoiser, from_epsilon, from_v
+from jaxcil.solvers.denoiser import Denoiser, from_epsilon, from_v, guided
 from jaxcil.solvers.plan import Node, Plan
 from jaxcil.solvers.sample import prior, sample
 
@@ -118,20 +118,15 @@ def denoiser(
     """The x0 prediction of a model for a text, as `jaxcil.solvers` asks for it.
 
     The network sees x / sqrt(alpha^2 + sigma^2), so any scaling of the noise will do: x = x0 + sigma epsilon
-    as well as alpha^2 + sigma^2 = 1. With guidance its raw output is (Ho and Salimans, arXiv:2207.12598)
-
-        e = e_negative + guidance_scale (e_text - e_negative),                              (1)
-
-    and, against overexposure, rescaled by (Lin et al., arXiv:2305.08891, equations 15 and 16)
-
-        e' = rescale e std(e_text) / std(e) + (1 - rescale) e.                              (2)
+    as well as alpha^2 + sigma^2 = 1. Guidance acts on the raw output, that for the text against that for
+    `negative`, by `jaxcil.solvers.denoiser.guided`.
 
     Args:
       model: the model.
       text: [B, L, D] from `encode_text`.
       guidance_scale: scalar or [B], 1 is no guidance; None leaves the second half of the work away.
       negative: [B or 1, L, D], what to keep away from; None: the empty prompt.
-      guidance_rescale: scalar or [B] in [0, 1].
+      guidance_rescale: scalar or [B] in [0, 1], against the overexposure of large scales.
 
     Returns:
       denoiser(x [B, h, w, C] float32, node) -> [B, h, w, C] float32.
@@ -148,7 +143,7 @@ def denoiser(
         def raw(x: Array, node: Node) -> Array:
             output = unet(model, _pair(x, x), node.time, both)
             output = output.reshape(x.shape[0], 2, *output.shape[1:])
-            return _guided(output[:, 0], output[:, 1], guidance_scale, guidance_rescale)
+            return guided(output[:, 0], output[:, 1], guidance_scale, guidance_rescale)
 
     predict = PREDICTIONS[model.prediction_type](raw)
 
@@ -291,19 +286,6 @@ def _apply(model: StableDiffusion, part: str, *inputs: Any, method: str | None =
 def _pair(first: Array, second: Array) -> Array:
     """[2 B, ...] from two [B, ...], the two of a sample side by side: a sharded batch keeps them together."""
     return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
-
-
-def _guided(negative: Array, positive: Array, scale: ArrayLike, rescale: ArrayLike) -> Array:
-    """Equations (1) and (2) of `denoiser`, for raw outputs [B, h, w, C]."""
-
-    def per_sample(value: ArrayLike) -> Array:
-        value = jnp.asarray(value, jnp.float32)
-        return value.reshape(-1, 1, 1, 1)
-
-    guided = negative + per_sample(scale) * (positive - negative)
-    deviations = [jnp.std(item, axis=(1, 2, 3), keepdims=True, ddof=1) for item in (positive, guided)]
-    rescale = per_sample(rescale)
-    return rescale * guided * (deviations[0] / deviations[1]) + (1 - rescale) * guided
 
 
 def _latent_shape(

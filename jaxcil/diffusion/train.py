@@ -24,6 +24,7 @@ from jaxcil.diffusion.pipeline import StableDiffusion
 from jaxcil.diffusion.text_encoder import CLIPTextModel
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
+from jaxcil.solvers.beta_grid import scheduler_betas
 from jaxcil.training import loop
 from jaxcil.training.optimizer import AdamW
 
@@ -155,7 +156,7 @@ def train_pipeline(
             prompt_ids=jnp.stack([jnp.asarray(words.encode(row)) for row in prompts]),
             empty_ids=jnp.asarray(words.encode([""])[0]),
             caption_dropout=settings["caption_dropout"],
-            alphas_cumprod=jnp.asarray(_alphas_cumprod(), jnp.float32),
+            alphas_cumprod=jnp.asarray(np.cumprod(1 - scheduler_betas(SCHEDULER)), jnp.float32),
             vae=vae,
             text_encoder=clip,
             unet=denoiser,
@@ -176,9 +177,3 @@ def train_pipeline(
 
 def _optimizer(settings: Mapping[str, Any]) -> AdamW:
     return AdamW(settings["learning_rate"], settings["weight_decay"], settings["warmup_steps"])
-
-
-def _alphas_cumprod() -> np.ndarray:
-    steps = SCHEDULER["num_train_timesteps"]
-    betas = np.linspace(SCHEDULER["beta_start"] ** 0.5, SCHEDULER["beta_end"] ** 0.5, steps) ** 2
-    return np.cumprod(1 - betas)

@@ -12,6 +12,7 @@ predicts x0 is a denoiser as it stands. All else here turns functions into denoi
 x, so that a network may compute in bfloat16 under a float32 state.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -124,7 +125,7 @@ def guided(negative: Array, positive: Array, scale: ArrayLike, rescale: ArrayLik
     """
     prediction = negative + _per_sample(scale, positive) * (positive - negative)
     entries = tuple(range(1, positive.ndim))
-    ddof = 1 if positive[:1].size > 1 else 0  # Lin et al.'s; a single number would give 0 / 0
+    ddof = 1 if math.prod(positive.shape[1:]) > 1 else 0  # Lin et al.'s; a single number would give 0 / 0
     wanted, found = (jnp.var(e, axis=entries, keepdims=True, ddof=ddof) for e in (positive, prediction))
     varied = (wanted > 0) & (found > 0)  # double where: neither the root nor the quotient has a slope at 0
     ratio = jnp.sqrt(jnp.where(varied, wanted, 1.0)) / jnp.sqrt(jnp.where(varied, found, 1.0))
@@ -188,8 +189,10 @@ def dynamic_threshold(denoiser: Denoiser, quantile: ArrayLike = 0.995, limit: Ar
     References:
       Saharia et al., arXiv:2205.11487, section 2.3.
     """
-    if is_concrete(quantile, limit) and not (0 <= float(quantile) <= 1 and float(limit) > 0):
-        raise ValueError(f"quantile must lie in [0, 1] and limit be above 0, got {quantile} and {limit}.")
+    if is_concrete(quantile, limit):
+        share, bound = np.asarray(quantile), np.asarray(limit)
+        if not np.all((share >= 0) & (share <= 1) & (bound > 0)):
+            raise ValueError(f"quantile must lie in [0, 1] and limit be above 0, got {quantile} and {limit}.")
 
     def bounded_denoiser(x: Array, node: Node) -> Array:
         prediction = denoiser(x, node).astype(x.dtype)

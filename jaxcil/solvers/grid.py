@@ -13,6 +13,7 @@ parameters of the makers below but the number of steps are leaves, checked where
 networks that were trained on a table of betas stand in `beta_grid.py`.
 """
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -87,7 +88,8 @@ def log_grid(steps: int, lam_max: ArrayLike, lam_min: ArrayLike) -> Grid:
     """
     check_steps(steps)
     _check_rising(lam_min=lam_min, lam_max=lam_max)
-    return grid_from_sigmas(jnp.geomspace(*as_floats(lam_max, lam_min), steps + 1))
+    high, low = as_floats(lam_max, lam_min)
+    return grid_from_sigmas(jnp.geomspace(high, low, steps + 1))
 
 
 def vp_grid(
@@ -124,7 +126,7 @@ def vp_grid(
     _check_rising(beta_min=beta_min, beta_max=beta_max)
     _check_rising(t_min=t_min, t_max=t_max)
     beta_min, beta_max, t_max, t_min = as_floats(beta_min, beta_max, t_max, t_min)
-    t = jnp.linspace(t_max, t_min, steps if final_zero else steps + 1)
+    t = _falling(t_max, t_min, steps if final_zero else steps + 1)
     log_alpha = -(t**2) * (beta_max - beta_min) / 4 - t * beta_min / 2
     grid = Grid(time=t, alpha=jnp.exp(log_alpha), sigma=jnp.sqrt(-jnp.expm1(2 * log_alpha)))
     return _with_zero(grid) if final_zero else grid
@@ -168,7 +170,7 @@ def vp_cosine_grid(
     _check_rising(1.0, t_min=t_min, t_max=t_max)
     offset, t_max, t_min, rest_min, rest_max = as_floats(offset, t_max, t_min, 1 - t_max, 1 - t_min)
     nodes = steps if final_zero else steps + 1
-    t, rest = jnp.linspace(t_max, t_min, nodes), jnp.linspace(rest_min, rest_max, nodes)
+    t, rest = _falling(t_max, t_min, nodes), jnp.linspace(rest_min, rest_max, nodes)
     # sin(pi / 2 - a) for cos(a), and (cos b)^2 - (cos a)^2 = sin(a - b) sin(a + b): nothing cancels
     turn = math.pi / 2 / (1 + offset)
     scale = jnp.cos(offset * turn)
@@ -205,7 +207,7 @@ def flow_grid(steps: int, shift: ArrayLike = 1.0, *, t_max: ArrayLike = 1.0) -> 
     _check_rising(1.0, t_max=t_max)
     shift, t_max, rest = as_floats(shift, t_max, 1 - t_max)
     # 1 - u as a grid of its own: a difference would lose alpha where u is near 1
-    shifted, rest = shift * jnp.linspace(t_max, 0, steps + 1), jnp.linspace(rest, 1, steps + 1)
+    shifted, rest = shift * _falling(t_max, 0.0, steps + 1), jnp.linspace(rest, 1.0, steps + 1)
     sigma = shifted / (rest + shifted)
     return Grid(time=sigma, alpha=rest / (rest + shifted), sigma=sigma)
 
@@ -216,9 +218,9 @@ def is_concrete(*arrays: Any) -> bool:
 
 
 def as_floats(*values: ArrayLike) -> list[Array]:
-    """Arrays of one floating dtype, that of the arrays among the values."""
+    """Arrays of one floating dtype, that of the floating arrays among the values."""
     arrays = [jnp.asarray(value) for value in values]
-    dtype = jnp.result_type(float, *arrays)
+    dtype = jnp.result_type(float, *(a for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)))
     return [array.astype(dtype) for array in arrays]
 
 
@@ -243,8 +245,11 @@ def check_grid(grid: Grid) -> None:
         )
     if not is_concrete(grid.alpha, grid.sigma):
         return
-    dtype = jnp.result_type(float, grid.alpha, grid.sigma)
-    alpha, sigma = np.asarray(grid.alpha, dtype), np.asarray(grid.sigma, dtype)
+    alpha, sigma = np.asarray(grid.alpha), np.asarray(grid.sigma)
+    dtype = jnp.result_type(
+        float, alpha, sigma
+    )  # the solver's: float64 may tell nodes apart that are one there
+    alpha, sigma = alpha.astype(dtype), sigma.astype(dtype)
     for name, values in (("alpha", alpha), ("sigma", sigma)):
         bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
         if bad.size:
@@ -296,6 +301,12 @@ def steps_of(grid: Grid) -> Steps:
     return Steps(high, low, jnp.log1p((high - low) / low), final, unbounded)
 
 
+def _falling(high: Array, low: Array | float, nodes: int) -> Array:
+    """Evenly spaced numbers from high down to low."""
+    # counted from below, where rounding would show most; one node is `high`
+    return jnp.linspace(low, high, max(nodes, 2))[::-1][:nodes]
+
+
 def _with_zero(grid: Grid) -> Grid:
     """With a last node of alpha = 1, sigma = 0 and time 0."""
     return Grid(
@@ -310,7 +321,7 @@ def _check_rising(top: float = math.inf, **values: ArrayLike) -> None:
     if not is_concrete(values):
         return
     levels = [np.asarray(value) for value in (0.0, *values.values())]
-    rising = all(np.all(low < high) for low, high in zip(levels, levels[1:]))
+    rising = all(np.all(low < high) for low, high in itertools.pairwise(levels))
     if not (rising and np.all(np.isfinite(levels[-1]) & (levels[-1] <= top))):
         expected = " < ".join(["0", *values]) + (" < inf" if top == math.inf else f" <= {top:g}")
         got = ", ".join(f"{name} = {value}" for name, value in values.items())
