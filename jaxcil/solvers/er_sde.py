@@ -185,7 +185,7 @@ def _table(
             c1, c2 = _riemann_integrals(noise_scale, steps, points)
         history = _with_differences(widths, steps, history, c1, c2, order, derivative)
     # e^-dk as a product: dk may be 20, whose own rounding would show in float32
-    share = jnp.exp(-dk)
+    share = jnp.where(steps.final, 0.0, jnp.exp(-dk))
     if start == "corrector" and len(dk) > 1:
         # what step 0 lacked of order 2: c1_0 (D_1 - D_0) / (lam_1 - lam_0), kept by step 1
         added = grid.lam[2] / grid.lam[1] * share[1] * c1[0] / -widths[0]

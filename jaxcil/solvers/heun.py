@@ -34,7 +34,7 @@ def heun(
     at: Callable[[Array], Grid] | None = None,
     final_zero: bool | None = None,
 ) -> Plan:
-    """Heun's method with churn as a table: order 2 on the ODE, two denoiser calls a step.
+    """Heun's method with churn as a table: order 2, weak order 2 with churn (measured); two denoiser calls a step.
 
     gamma_i = min(churn / n, sqrt(2) - 1) where s_tmin <= lam_i <= s_tmax, else 0, for n steps. x lives at the
     plan's first node s_0, so the noise of the first churn is the caller's (`prior` draws it). Rows alternate
@@ -47,8 +47,9 @@ def heun(
       s_tmin: lowest lam that is churned; a leaf.
       s_tmax: highest lam that is churned; a leaf.
       s_noise: factor of the noise; a leaf. The marginals are kept at 1 only.
-      at: lam [n] -> Grid of nodes [n] with those lam, for the network's time at s_i. None is enough without churn,
-        and where alpha = 1 and time = sigma.
+      at: lam [n] -> Grid of nodes [n] with those lam, for the network's time at s_i: of a table of betas,
+        functools.partial(beta_nodes, betas). None is enough without churn, and where alpha = 1 and time = sigma.
+        s_tmax keeps s_i below the highest lam that the network knows.
       final_zero: whether the grid ends at lam = 0, which decides the number of rows. None reads it from the grid;
         under jit, vmap and grad over the grid it must be given.
 
@@ -124,8 +125,8 @@ def _starts(grid: Grid, gamma: Array, high: Array, at: Callable[[Array], Grid] |
             i = wrong[0]
             raise ValueError(
                 f"churn raises node {i} from lam {high[i]:.6g} to {high[i] * raised[i]:.6g}, where the network's time "
-                "is known only if alpha = 1 and time = sigma. Pass at, a function from lam [M] to the Grid of those "
-                "nodes, or churn=0."
+                "is known only if alpha = 1 and time = sigma. Pass at, a function from lam [n] to the Grid of those "
+                "nodes (functools.partial(beta_nodes, betas) for a table of betas), or churn=0."
             )
     return Grid(own.time * raised, own.alpha, own.sigma * raised)
 
