@@ -30,6 +30,7 @@ u - L and all differences of (5) are those of log lam. Order 2 of the ODE is the
 exact weights ("heun" of diffusers).
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -140,18 +141,18 @@ def er_sde_comfy(
     check_grid(grid)
     noise_scale = {"er_sde": phi(7), "reverse_time_sde": power(eta), "ode": ode()}[solver]
     plan = er_sde(_first_sigma(grid, shift), noise_scale, max_stage, quadrature="riemann", points=200)
-    return plan.replace(noise=plan.noise * s_noise)
+    return dataclasses.replace(plan, noise=plan.noise * s_noise)
 
 
 def _first_sigma(grid: Grid, shift: ArrayLike) -> Grid:
+    """The grid, with a first node of alpha = 0 moved to the training time 0.9999."""
+    grid = jax.tree.map(jnp.asarray, grid)
     t = 0.9999
-    scale = 1 + (jnp.asarray(shift, grid.sigma.dtype) - 1) * t
+    shift = jnp.asarray(shift, grid.sigma.dtype)
+    scale = 1 + (shift - 1) * t
     first = Grid(grid.time[0] * shift * t / scale, (1 - t) / scale, shift * t / scale)
-    return jax.tree.map(
-        lambda old, new: old.at[0].set(jnp.where(grid.alpha[0] == 0, new, old[0])),
-        jax.tree.map(jnp.asarray, grid),
-        first,
-    )
+    noise_only = grid.alpha[0] == 0
+    return jax.tree.map(lambda old, new: old.at[0].set(jnp.where(noise_only, new, old[0])), grid, first)
 
 
 # Compiled, unlike other small functions: a hundred operations on a new length take seconds otherwise.

@@ -9,6 +9,7 @@ with D the x0 prediction and k = 0 .. K-1. Samplers differ in the numbers alone,
 all and a sweep over samplers is a vmap over stacked tables.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -99,7 +100,7 @@ def stack(plans: Sequence[Plan]) -> Plan:
 
     def widened(plan: Plan) -> Plan:
         missing = longest - plan.history.shape[-1]
-        return plan.replace(history=jnp.pad(plan.history, ((0, 0), (0, missing))))
+        return dataclasses.replace(plan, history=jnp.pad(plan.history, ((0, 0), (0, missing))))
 
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(widened, plans))
 
