@@ -20,6 +20,9 @@ def get_config() -> ConfigDict:
     config.guidance_scale = 2.0
     config.order = 3
     config.calls = 20
+    config.plan = config_dict.placeholder(
+        str
+    )  # a plan.json of `jaxcil calibrate-sampler`, in place of these two
     config.seed = 0
     config.batch_size = 100
     config.shard_size = 200

@@ -1,14 +1,15 @@
 """jaxcil benchmark NAME [--json=FILE]: times a part of jaxcil beside its peer, in one process.
 
-Names: convolution.
+Names: convolution, sample.
 """
 
+import importlib
 import json
 
 from jaxcil import files
 from jaxcil.errors import InputError, unknown_name
 
-NAMES = ("convolution",)
+NAMES = ("convolution", "sample")
 
 
 def main(arguments: list[str]) -> None:
@@ -20,9 +21,7 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"expected one name of: {', '.join(NAMES)}; got {' '.join(arguments) or 'none'}")
     if names[0] not in NAMES:
         raise unknown_name("benchmark", names[0], NAMES)
-    from jaxcil.benchmarks import convolution
-
-    figures = convolution.run()
+    figures = importlib.import_module(f"jaxcil.benchmarks.{names[0]}").run()
     print(json.dumps(figures, indent=2))
     for option in options:
         files.write_json(option.removeprefix("--json="), figures)

@@ -20,7 +20,9 @@ VERBS = {
     "run": "train and evaluate incremental learners, and write a report",
     "generate": "make a labelled image set from class names",
     "train-generator": "train a small Stable Diffusion",
+    "calibrate-sampler": "fit the noise of a sampler to a model at few calls",
     "evaluate-synthetic": "measure what a synthetic image set is worth",
+    "compare-samplers": "measure the quality of samplers against their number of calls",
     "benchmark": "time a part of jaxcil beside its peer",
 }
 INTERRUPTED = 75

@@ -3,6 +3,7 @@
 # `unet` is the function. Importing the pipeline has put the submodule of that name here, and the binding
 # below replaces it; `from jaxcil.diffusion.unet import UNet2DCondition` still finds the submodule.
 from jaxcil.diffusion.pipeline import StableDiffusion as StableDiffusion
+from jaxcil.diffusion.pipeline import check_plan as check_plan
 from jaxcil.diffusion.pipeline import decode_latents as decode_latents
 from jaxcil.diffusion.pipeline import denoiser as denoiser
 from jaxcil.diffusion.pipeline import encode_image as encode_image

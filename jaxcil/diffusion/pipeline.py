@@ -28,7 +28,9 @@ from jaxcil.diffusion.tokenizer import Tokenizer, read_tokenizer, write_tokenize
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
 from jaxcil.errors import InputError, unknown_name
+from jaxcil.solvers.beta_grid import scheduler_betas
 from jaxcil.solvers.denoiser import Denoiser, from_epsilon, from_v, guided
+from jaxcil.solvers.grid import is_concrete
 from jaxcil.solvers.plan import Node, Plan
 from jaxcil.solvers.sample import prior, sample
 
@@ -38,6 +40,8 @@ PARTS = {
     "vae": (AutoencoderKL, "diffusers", "AutoencoderKL"),
     "text_encoder": (CLIPTextModel, "transformers", "CLIPTextModel"),
 }
+# Of arctan(sigma / alpha), between a plan and a model: schedulers round times, which moves it by 0.001.
+ANGLE = 0.02
 PREDICTIONS = {"epsilon": from_epsilon, "v_prediction": from_v}
 
 
@@ -118,7 +122,8 @@ def denoiser(
     """The x0 prediction of a model for a text, as `jaxcil.solvers` asks for it.
 
     The network sees x / sqrt(alpha^2 + sigma^2), so any scaling of the noise will do: x = x0 + sigma epsilon
-    as well as alpha^2 + sigma^2 = 1. Guidance acts on the raw output, that for the text against that for
+    as well as alpha^2 + sigma^2 = 1. Times must be the network's own, 0 to 999: noise levels of one's own choice
+    get theirs from `jaxcil.solvers.beta_nodes`. Guidance acts on the raw output, that for the text against that for
     `negative`, by `jaxcil.solvers.denoiser.guided`.
 
     Args:
@@ -171,7 +176,7 @@ def text_to_image(
 
     Args:
       model: the model.
-      plan: a solver's table on a grid of the model's own noise levels.
+      plan: a solver's table on a grid of the model's own noise levels; see `check_plan`.
       ids: token ids [B, L] from `model.tokenize`.
       keys: B typed keys, or one. An image depends on its own key alone: see `jaxcil.solvers.sample`.
       latents: [B, h, w, 4] at the first node of the plan, in place of those from the keys.
@@ -184,6 +189,7 @@ def text_to_image(
     Returns:
       Images [B, H, W, 3] float32 in [-1, 1].
     """
+    check_plan(model, plan)
     if latents is None:
         if keys is None:
             raise InputError("text_to_image needs keys, or latents to start from.")
@@ -196,6 +202,30 @@ def text_to_image(
     keys = keys if noises is None else None  # here they were for the first latents alone
     final: Any = sample(plan, predict, latents, key=keys, noises=noises)
     return decode_latents(model, final)
+
+
+def check_plan(model: StableDiffusion, plan: Plan) -> None:
+    """Refuses a plan whose times do not go with its noise levels in this model; looks at concrete values only.
+
+    Raises:
+      InputError: names the first node that the model was not trained at.
+    """
+    if not is_concrete(plan):
+        return
+    abar = np.cumprod(1 - scheduler_betas(model.scheduler_config))
+    table = np.arctan2(np.sqrt(1 - abar), np.sqrt(abar))
+    time, alpha, sigma = (np.asarray(leaf, float)[:-1] for leaf in (plan.time, plan.alpha, plan.sigma))
+    expected = np.interp(time, np.arange(len(table)), table)
+    beyond = (time < 0) | (time > len(table) - 1)
+    wrong = np.flatnonzero(beyond | (np.abs(np.arctan2(sigma, alpha) - expected) > ANGLE))
+    if wrong.size:
+        i = wrong[0]
+        raise InputError(
+            f"the plan calls the network at time {time[i]:g} with sigma {sigma[i]:.4g} and alpha {alpha[i]:.4g} (row "
+            f"{i}), but this model has times 0 to {len(table) - 1}, and sigma / alpha = {np.tan(expected[i]):.4g} at "
+            "the nearest. Make the grid with scheduler_grid(model.scheduler_config, steps), or with beta_nodes for "
+            "noise levels of your own."
+        )
 
 
 def load(folder: str | os.PathLike, dtype: Any = jnp.float32) -> StableDiffusion:

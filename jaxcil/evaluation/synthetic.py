@@ -9,6 +9,7 @@ Three questions, each with a small residual network as the judge:
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -41,6 +42,13 @@ class Judge(NamedTuple):
     seed: int
 
 
+class Classifier(NamedTuple):
+    """A trained judge: two functions of uint8 images [N, H, W, 3]."""
+
+    features: Callable[[jax.Array], jax.Array]  # [N, D], what the linear layer sees
+    labels: Callable[[jax.Array], jax.Array]  # [N], predicted
+
+
 def evaluate(
     synthetic: ImageSet, train: ImageSet, test: ImageSet, seen: ImageSet, judge: Judge
 ) -> dict[str, Any]:
@@ -63,7 +71,7 @@ def evaluate(
                 f"{name} images are {data.images.shape[1:3]} pixels, training images {train.images.shape[1:3]}; "
                 "bring them to the same size"
             )
-    by_real, by_synthetic = (_classifier(data, judge) for data in (train, synthetic))
+    by_real, by_synthetic = (train_classifier(data, judge) for data in (train, synthetic))
     synthetic_distances, _ = nearest(synthetic.images, seen.images)
     real_distances, _ = nearest(test.images, seen.images)
     return {
@@ -78,6 +86,61 @@ def evaluate(
             "synthetic_closer_than_all_real": float((synthetic_distances < real_distances.min()).mean()),
         },
     }
+
+
+def train_classifier(data: ImageSet, judge: Judge) -> Classifier:
+    """A residual network trained on labelled images.
+
+    Args:
+      data: at least a batch of images.
+      judge: how it is trained.
+
+    Raises:
+      InputError: there are fewer images than a batch holds.
+    """
+    if len(data.labels) < judge.batch_size:
+        raise InputError(f"a classifier needs at least {judge.batch_size} images, got {len(data.labels)}")
+    resident = Images(jnp.asarray(data.images), jnp.asarray(data.labels))
+    learner = FPCIL(
+        data=resident,
+        future_rows=jnp.full(1, -1),
+        head=heads.ncm(),
+        optimizer=SGD(judge.learning_rate, judge.weight_decay),
+        num_classes=len(data.class_names),
+        network=ResNetCIFAR(judge.blocks, convolution=convolution.conv_general_dilated),
+        steps=judge.steps,
+        shift=judge.shift,
+    )
+    rows = jnp.arange(len(data.labels))
+    every = jnp.ones(learner.num_classes, bool)
+    run_keys = keys.root_key(judge.seed)[None]
+    example = jnp.zeros((1, *data.images.shape[1:]))
+
+    def begin(key: jax.Array) -> ExtractorState:
+        return learner.begin(learner.init(key, example), Task(0, rows, every, every), key)
+
+    state = loop.train(
+        loop.program(learner.step),
+        loop.begin(jax.vmap(begin), run_keys),
+        resident,
+        np.asarray(rows),
+        run_keys,
+        steps=judge.steps,
+        batch_size=judge.batch_size,
+        chunk=min(100, judge.steps),
+    )
+
+    variables, linear = jax.tree.map(lambda leaf: leaf[0], (state.variables, state.classifier))
+
+    @jax.jit
+    def features(images: jax.Array) -> jax.Array:
+        return learner.features(variables, augment.to_float(images))
+
+    @jax.jit
+    def labels(images: jax.Array) -> jax.Array:
+        return (features(images) @ linear[:-1] + linear[-1:]).argmax(-1)
+
+    return Classifier(features, labels)
 
 
 def nearest(images: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,51 +176,8 @@ def _joined(synthetic: ImageSet, class_names: tuple[str, ...]) -> ImageSet:
     return ImageSet(synthetic.images, positions[synthetic.labels], class_names)
 
 
-def _classifier(data: ImageSet, judge: Judge) -> Any:
-    """A function from uint8 images to predicted labels."""
-    if len(data.labels) < judge.batch_size:
-        raise InputError(f"a classifier needs at least {judge.batch_size} images, got {len(data.labels)}")
-    resident = Images(jnp.asarray(data.images), jnp.asarray(data.labels))
-    learner = FPCIL(
-        data=resident,
-        future_rows=jnp.full(1, -1),
-        head=heads.ncm(),
-        optimizer=SGD(judge.learning_rate, judge.weight_decay),
-        num_classes=len(data.class_names),
-        network=ResNetCIFAR(judge.blocks, convolution=convolution.conv_general_dilated),
-        steps=judge.steps,
-        shift=judge.shift,
-    )
-    rows = jnp.arange(len(data.labels))
-    every = jnp.ones(learner.num_classes, bool)
-    run_keys = keys.root_key(judge.seed)[None]
-    example = jnp.zeros((1, *data.images.shape[1:]))
-
-    def begin(key: jax.Array) -> ExtractorState:
-        return learner.begin(learner.init(key, example), Task(0, rows, every, every), key)
-
-    state = loop.train(
-        loop.program(learner.step),
-        loop.begin(jax.vmap(begin), run_keys),
-        resident,
-        np.asarray(rows),
-        run_keys,
-        steps=judge.steps,
-        batch_size=judge.batch_size,
-        chunk=min(100, judge.steps),
-    )
-
-    @jax.jit
-    def predict(images: jax.Array) -> jax.Array:
-        variables, classifier = jax.tree.map(lambda leaf: leaf[0], (state.variables, state.classifier))
-        logits = learner.features(variables, augment.to_float(images)) @ classifier[:-1] + classifier[-1:]
-        return logits.argmax(-1)
-
-    return predict
-
-
-def _accuracy(predict: Any, data: ImageSet) -> float:
-    return float((np.asarray(predict(jnp.asarray(data.images))) == data.labels).mean())
+def _accuracy(classifier: Classifier, data: ImageSet) -> float:
+    return float((np.asarray(classifier.labels(jnp.asarray(data.images))) == data.labels).mean())
 
 
 def _quantiles(distances: np.ndarray) -> dict[str, float]:

@@ -4,11 +4,9 @@ k-diffusion's `sample_euler_ancestral`, which is also the map of DDIM (`ddim.py`
 """
 
 import jax.numpy as jnp
-import numpy as np
-from jax import Array
 from jax.typing import ArrayLike
 
-from jaxcil.solvers.grid import Grid, check_grid, is_concrete
+from jaxcil.solvers.grid import Grid, check_grid, check_scalar, safe_sqrt
 from jaxcil.solvers.plan import Plan, plan_from_lam
 
 
@@ -37,9 +35,8 @@ def ancestral(grid: Grid, eta: ArrayLike = 1.0) -> Plan:
     References:
       Song, Meng and Ermon, arXiv:2010.02502, equation 12; std_up and its cap as in k-diffusion.
     """
-    check_grid(grid)
-    if is_concrete(eta) and not np.asarray(eta) >= 0:
-        raise ValueError(f"eta must be at least 0, got {eta}: it scales the noise of each step.")
+    grid = check_grid(grid)
+    check_scalar("eta", eta)
     lam = grid.lam
     eta = jnp.asarray(eta, lam.dtype)
     unbounded = jnp.isinf(lam[:-1])
@@ -48,13 +45,7 @@ def ancestral(grid: Grid, eta: ArrayLike = 1.0) -> Plan:
     away = jnp.where(unbounded, 1.0, (high - low) / high)  # 1 - ratio
     # 1 - (std_up / lam_t)^2, of which eta = 1 must leave ratio^2 however small that is
     left = (1 - eta) * (1 + eta) + (eta * ratio) ** 2
-    capped = left <= 0
-    share = jnp.where(capped, 0.0, _safe_sqrt(left, capped))
-    fresh = jnp.where(capped, 1.0, eta * jnp.sqrt(away * (1 + ratio)))  # std_up / lam_t
+    share = safe_sqrt(left)
+    fresh = jnp.where(left <= 0, 1.0, eta * jnp.sqrt(away * (1 + ratio)))  # std_up / lam_t
     to_prediction = away + ratio * fresh**2 / (1 + share)  # 1 - ratio share
     return plan_from_lam(grid, share, to_prediction[:, None], low * fresh)
-
-
-def _safe_sqrt(values: Array, unused: Array) -> Array:
-    """The square root with a finite gradient where the result is not used."""
-    return jnp.sqrt(jnp.where(unused, 1.0, values))

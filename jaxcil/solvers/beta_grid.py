@@ -21,6 +21,8 @@ from jaxcil.solvers.grid import Grid, as_floats, check_steps
 _DEFAULT_SPACING = {"ddim": "leading", "dpm": "linspace", "euler": "linspace"}
 # Options that change the nodes in ways `scheduler_grid` does not follow, with the values that change nothing.
 _UNSUPPORTED = {
+    "use_dynamic_shifting": False,
+    "sigma_data": None,
     "use_exponential_sigmas": False,
     "use_beta_sigmas": False,
     "use_flow_sigmas": False,
@@ -122,7 +124,7 @@ def beta_grid(
     """
     table = _lam(_abar(betas))
     times = _called_times(len(table), steps, spacing, steps_offset, "ddim")
-    return _vp_grid(times, table[times.astype(int)], _final_lam(final, table))
+    return _vp_grid(times, table[times.astype(int)], _final_lam(final, table), 0)
 
 
 def scheduler_grid(
@@ -166,6 +168,7 @@ def scheduler_grid(
     lam = np.interp(times, np.arange(len(table)), table)
     if scheduler_config.get("use_karras_sigmas"):
         times, lam = _karras(scheduler_config, table, lam, convention)
+    below = 0.0  # the network's time at the last node
     if final is not None:
         last = _final_lam(final, table)
     elif convention == "ddim":
@@ -175,7 +178,7 @@ def scheduler_grid(
             last = table[0]
     else:
         last = _final_lam(scheduler_config.get("final_sigmas_type", "zero"), table)
-    return _vp_grid(times, lam, last)
+    return _vp_grid(times, lam, last, max(below, 0.0))
 
 
 def beta_nodes(betas: ArrayLike, lam: ArrayLike) -> Grid:
@@ -272,16 +275,22 @@ def _final_lam(final: str, table: np.ndarray) -> float:
     raise ValueError(f"final must be 'zero' or 'sigma_min', got {final!r}.")
 
 
-def _vp_grid(times: np.ndarray, lam: np.ndarray, last: float) -> Grid:
+def _vp_grid(times: np.ndarray, lam: np.ndarray, last: float, last_time: float) -> Grid:
     lam = np.append(lam, last)
     alpha = 1 / np.sqrt(1 + lam**2)
     sigma = np.multiply(lam, alpha, out=np.ones_like(lam), where=np.isfinite(lam))
-    return Grid(jnp.asarray(np.append(times, 0.0)), jnp.asarray(alpha), jnp.asarray(sigma))
+    return Grid(jnp.asarray(np.append(times, float(last_time))), jnp.asarray(alpha), jnp.asarray(sigma))
 
 
 def _check_followed(config: Mapping[str, Any], convention: str) -> None:
     if convention not in _DEFAULT_SPACING:
         raise ValueError(f"convention must be one of {', '.join(_DEFAULT_SPACING)}, got {convention!r}.")
+    scheduler = str(config.get("_class_name", ""))
+    if scheduler.startswith(("FlowMatch", "EDM")) or config.get("shift") not in (None, 1.0):
+        raise ValueError(
+            f"the config is that of {scheduler or 'a flow model'}, which has no table of betas. "
+            "Take flow_grid(steps, shift) for a flow model, karras_grid(steps, sigma_min, sigma_max) for EDM."
+        )
     for option, harmless in _UNSUPPORTED.items():
         if config.get(option) not in (None, harmless):
             raise ValueError(

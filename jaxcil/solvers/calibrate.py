@@ -7,9 +7,9 @@
     fit = calibrate(loss, {"eta": 0.1}, jax.random.key(0), steps=100, learning_rate=0.05)
 
 A plan has few parameters (noise scale, rho of a grid, guidance), so gradients are taken in forward mode. Their
-memory is that of a few samples, whatever the number of calls, since no trajectory is kept, and no convolution is
-differentiated backwards inside a loop, where stock convolutions are 30 times slower on a CPU. A network whose
-convolutions have a `custom_vjp` does not pass forward mode: hand it `jax.lax.conv_general_dilated`.
+memory is that of one more batch a parameter, whatever the number of calls, since no trajectory is kept; and no
+convolution is differentiated backwards inside a loop, where stock convolutions are 30 times slower on a CPU. A
+network whose convolutions have a `custom_vjp` does not pass forward mode: give it `jax.lax.conv_general_dilated`.
 """
 
 import math
@@ -22,8 +22,6 @@ import numpy as np
 import optax
 from jax import Array
 from jax.tree_util import Partial
-
-from jaxcil.solvers.grid import is_concrete
 
 # (parameters, key) -> scalar
 Loss = Callable[[Any, Array], Array]
@@ -100,7 +98,7 @@ def _check(parameters: Any, steps: int, learning_rate: float) -> None:
     leaves = jax.tree.leaves(parameters)
     if not leaves:
         raise ValueError("there is nothing to fit: parameters must be a pytree of one number or more.")
-    if is_concrete(parameters) and not all(np.all(np.asarray(leaf) > 0) for leaf in leaves):
+    if not all(np.all(np.asarray(leaf) > 0) for leaf in leaves):
         raise ValueError(
             f"parameters must be positive, got {parameters}. To fit one from 0, start a little above: the "
             "slope at 0 is infinite."

@@ -1,10 +1,9 @@
 """DDIM, the implicit and the stochastic one (Song, Meng and Ermon, arXiv:2010.02502)."""
 
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcil.solvers.ancestral import ancestral
-from jaxcil.solvers.grid import Grid, is_concrete
+from jaxcil.solvers.grid import Grid, check_scalar
 from jaxcil.solvers.plan import Plan
 
 
@@ -35,6 +34,5 @@ def ddim(grid: Grid, eta: ArrayLike = 0.0) -> Plan:
     References:
       Song, Meng and Ermon, arXiv:2010.02502, equations 12 and 16.
     """
-    if is_concrete(eta) and not 0 <= np.asarray(eta) <= 1:
-        raise ValueError(f"eta must lie in [0, 1], got {eta}. More noise than that: ancestral(grid, eta).")
+    check_scalar("eta", eta, 1.0, advice=" More noise than that: ancestral(grid, eta).")
     return ancestral(grid, eta)

@@ -32,7 +32,7 @@ def from_epsilon(fn: Denoiser) -> Denoiser:
 
     def denoiser(x: Array, node: Node) -> Array:
         epsilon = fn(x, node).astype(x.dtype)
-        return (x - node.sigma.astype(x.dtype) * epsilon) / node.alpha.astype(x.dtype)
+        return (x - jnp.asarray(node.sigma, x.dtype) * epsilon) / jnp.asarray(node.alpha, x.dtype)
 
     return denoiser
 
@@ -42,7 +42,8 @@ def from_score(fn: Denoiser) -> Denoiser:
 
     def denoiser(x: Array, node: Node) -> Array:
         score = fn(x, node).astype(x.dtype)
-        return (x + node.sigma.astype(x.dtype) ** 2 * score) / node.alpha.astype(x.dtype)
+        sigma = jnp.asarray(node.sigma, x.dtype)
+        return (x + sigma * (sigma * score)) / jnp.asarray(node.alpha, x.dtype)
 
     return denoiser
 
@@ -52,7 +53,7 @@ def from_v(fn: Denoiser) -> Denoiser:
 
     def denoiser(x: Array, node: Node) -> Array:
         v = fn(x, node).astype(x.dtype)
-        return node.alpha.astype(x.dtype) * x - node.sigma.astype(x.dtype) * v
+        return jnp.asarray(node.alpha, x.dtype) * x - jnp.asarray(node.sigma, x.dtype) * v
 
     return denoiser
 
@@ -61,7 +62,7 @@ def from_flow(fn: Denoiser) -> Denoiser:
     """A denoiser from fn(x, node) -> velocity u, by (3). Only for grids with alpha = 1 - sigma, 0 included."""
 
     def denoiser(x: Array, node: Node) -> Array:
-        return x - node.sigma.astype(x.dtype) * fn(x, node).astype(x.dtype)
+        return x - jnp.asarray(node.sigma, x.dtype) * fn(x, node).astype(x.dtype)
 
     return denoiser
 
@@ -156,14 +157,20 @@ def classifier_guided(
 
     def guided_denoiser(x: Array, node: Node) -> Array:
         gradient = jax.grad(lambda x: jnp.sum(log_prob(x, node)))(x)
-        alpha, sigma = node.alpha.astype(x.dtype), node.sigma.astype(x.dtype)
+        alpha, sigma = jnp.asarray(node.alpha, x.dtype), jnp.asarray(node.sigma, x.dtype)
         return denoiser(x, node).astype(x.dtype) + _per_sample(scale, x) * (sigma**2 / alpha) * gradient
 
     return guided_denoiser
 
 
 def clipped(denoiser: Denoiser, low: ArrayLike = -1.0, high: ArrayLike = 1.0) -> Denoiser:
-    """x0 predictions clipped to [low, high], the range of the data."""
+    """x0 predictions clipped to [low, high], the range of the data.
+
+    Raises:
+      ValueError: not low < high.
+    """
+    if is_concrete(low, high) and not np.all(np.asarray(low) < np.asarray(high)):
+        raise ValueError(f"expected low < high, got {low} and {high}.")
 
     def clipped_denoiser(x: Array, node: Node) -> Array:
         low_end, high_end = (jnp.asarray(end, x.dtype) for end in (low, high))
@@ -189,10 +196,10 @@ def dynamic_threshold(denoiser: Denoiser, quantile: ArrayLike = 0.995, limit: Ar
     References:
       Saharia et al., arXiv:2205.11487, section 2.3.
     """
-    if is_concrete(quantile, limit):
-        share, bound = np.asarray(quantile), np.asarray(limit)
-        if not np.all((share >= 0) & (share <= 1) & (bound > 0)):
-            raise ValueError(f"quantile must lie in [0, 1] and limit be above 0, got {quantile} and {limit}.")
+    if jnp.ndim(quantile) or jnp.ndim(limit):
+        raise ValueError(f"quantile and limit must be one number each, got {quantile} and {limit}.")
+    if is_concrete(quantile, limit) and not (0 <= np.asarray(quantile) <= 1 and np.asarray(limit) > 0):
+        raise ValueError(f"quantile must lie in [0, 1] and limit be above 0, got {quantile} and {limit}.")
 
     def bounded_denoiser(x: Array, node: Node) -> Array:
         prediction = denoiser(x, node).astype(x.dtype)

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxcil.solvers.grid import Grid, check_grid, is_concrete, steps_of
+from jaxcil.solvers.grid import Grid, check_grid, check_scalar, safe_sqrt, steps_of
 from jaxcil.solvers.plan import Plan, plan_from_lam
 
 
@@ -62,9 +62,8 @@ def sde_dpmpp_2m(grid: Grid, eta: ArrayLike = 1.0, solver_type: str = "midpoint"
     """
     if solver_type not in ("midpoint", "heun"):
         raise ValueError(f"solver_type must be 'midpoint' or 'heun', got {solver_type!r}.")
-    if is_concrete(eta) and not np.asarray(eta) >= 0:
-        raise ValueError(f"eta must be at least 0 (eta g^2 is a variance), got {eta}.")
-    check_grid(grid)
+    check_scalar("eta", eta)
+    grid = check_grid(grid)
     steps = steps_of(grid)
     length = steps.length
     eta = jnp.asarray(eta, length.dtype)
@@ -77,9 +76,7 @@ def sde_dpmpp_2m(grid: Grid, eta: ArrayLike = 1.0, solver_type: str = "midpoint"
     weight = jnp.where(second_order, length / before * gain, 0.0)
     to_end = jnp.where(steps.final | steps.unbounded, 1.0, to_end)
     share = jnp.where(steps.final, 0.0, jnp.exp(-eta * length))
-    variance = -jnp.expm1(-2 * eta * length)
-    noisy = (variance > 0) & ~steps.final
-    noise = steps.low * jnp.where(noisy, jnp.sqrt(jnp.where(noisy, variance, 1.0)), 0.0)
+    noise = jnp.where(steps.final, 0.0, steps.low * safe_sqrt(-jnp.expm1(-2 * eta * length)))
     return plan_from_lam(grid, share, jnp.stack([to_end + weight, -weight], 1), noise)
 
 

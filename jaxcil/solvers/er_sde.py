@@ -39,8 +39,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxcil.solvers.grid import Grid, Steps, check_grid, is_concrete, steps_of
-from jaxcil.solvers.noise_scale import NoiseScale, ode, phi, power
+from jaxcil.solvers.grid import Grid, Steps, check_grid, check_scalar, is_concrete, safe_sqrt, steps_of
+from jaxcil.solvers.noise_scale import NoiseScale, check_noise_scale, ode, phi, power
 from jaxcil.solvers.plan import Plan, noisy_start, plan_from_lam
 
 # Gauss points of dk: relative error of r below 1e-12 up to lam_s / lam_t = 1000.
@@ -91,8 +91,10 @@ def er_sde(
         on a step, or a noisy first step from alpha = 0.
     """
     _check_options(order, derivative, quadrature, points, start, basis)
-    check_grid(grid)
+    grid = check_grid(grid)
     noise_scale = phi(7) if noise_scale is None else noise_scale
+    check_noise_scale(noise_scale)
+    check_scalar("clip", clip)
     plan, dk, rounding = _table(grid, noise_scale, clip, order, derivative, quadrature, points, start, basis)
     _check_noise_scale(grid, dk, rounding)
     return plan
@@ -138,7 +140,8 @@ def er_sde_comfy(
     """
     if solver not in ("er_sde", "reverse_time_sde", "ode"):
         raise ValueError(f"solver must be 'er_sde', 'reverse_time_sde' or 'ode', got {solver!r}.")
-    check_grid(grid)
+    grid = check_grid(grid)
+    check_scalar("s_noise", s_noise)
     noise_scale = {"er_sde": phi(7), "reverse_time_sde": power(eta), "ode": ode()}[solver]
     plan = er_sde(_first_sigma(grid, shift), noise_scale, max_stage, quadrature="riemann", points=200)
     return dataclasses.replace(plan, noise=plan.noise * s_noise)
@@ -146,7 +149,6 @@ def er_sde_comfy(
 
 def _first_sigma(grid: Grid, shift: ArrayLike) -> Grid:
     """The grid, with a first node of alpha = 0 moved to the training time 0.9999."""
-    grid = jax.tree.map(jnp.asarray, grid)
     t = 0.9999
     shift = jnp.asarray(shift, grid.sigma.dtype)
     scale = 1 + (shift - 1) * t
@@ -274,12 +276,11 @@ def _earlier(values: Array, count: int) -> Array:
 def _standard_deviation(steps: Steps, dk: Array, clip: Array) -> Array:
     """(2) [N], in units of lam."""
     variance = -jnp.expm1(-2 * dk) * steps.low**2
-    noisy = (variance > 0) & (variance >= clip) & ~steps.final
-    return jnp.where(noisy, jnp.sqrt(jnp.where(noisy, variance, 1.0)), 0.0)
+    return safe_sqrt(jnp.where((variance >= clip) & ~steps.final, variance, 0.0))
 
 
 def _check_options(order: int, derivative: str, quadrature: str, points: int, start: str, basis: str) -> None:
-    if order not in (1, 2, 3):
+    if not isinstance(order, int) or isinstance(order, bool) or order not in (1, 2, 3):
         raise ValueError(f"order must be 1, 2 or 3, got {order!r}.")
     for name, value, known in (
         ("derivative", derivative, ("published", "corrected")),
@@ -289,8 +290,8 @@ def _check_options(order: int, derivative: str, quadrature: str, points: int, st
     ):
         if value not in known:
             raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}.")
-    if points < 1:
-        raise ValueError(f"points must be at least 1, got {points}.")
+    if not isinstance(points, int) or points < 1:
+        raise ValueError(f"points must be a whole number of at least 1, got {points}.")
     if basis == "log_lam" and quadrature == "riemann":
         raise ValueError(
             "quadrature='riemann' is the published sum, uniform in lam: take basis='lam' or 'gauss'."

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxcil.solvers.grid import Grid, check_grid, is_concrete, steps_of
-from jaxcil.solvers.noise_scale import NoiseScale
+from jaxcil.solvers.grid import Grid, check_grid, is_concrete, safe_sqrt, steps_of
+from jaxcil.solvers.noise_scale import NoiseScale, check_noise_scale
 from jaxcil.solvers.plan import Plan, noisy_start, plan_from_lam
 
 
@@ -33,7 +33,8 @@ def euler_maruyama(grid: Grid, noise_scale: NoiseScale) -> Plan:
     References:
       Song et al., arXiv:2011.13456, section 4.1, with the noise of Cui et al., arXiv:2309.06169, equation 8.
     """
-    check_grid(grid)
+    grid = check_grid(grid)
+    check_noise_scale(noise_scale)
     steps = steps_of(grid)
     rate = noise_scale.excess(jnp.log(steps.high))
     _check_rate(grid, rate)
@@ -42,8 +43,7 @@ def euler_maruyama(grid: Grid, noise_scale: NoiseScale) -> Plan:
     to_prediction = jnp.where(steps.final | steps.unbounded, 1.0, (1 + rate) * width / steps.high)
     share = jnp.where(steps.final, 0.0, 1 - rate * width / steps.low)
     variance = rate * width * (steps.high + steps.low)
-    noisy = (variance > 0) & ~steps.final
-    noise = jnp.where(noisy, jnp.sqrt(jnp.where(noisy, variance, 1.0)), 0.0)
+    noise = jnp.where(steps.final, 0.0, safe_sqrt(variance))
     return plan_from_lam(grid, share, to_prediction[:, None], noise)
 
 

@@ -37,7 +37,7 @@ class Grid:
     @property
     def lam(self) -> Array:
         """sigma / alpha [N + 1]; infinite where alpha = 0."""
-        alpha, sigma = jnp.asarray(self.alpha), jnp.asarray(self.sigma)
+        alpha, sigma = as_floats(self.alpha, self.sigma)
         noise_only = alpha == 0  # double where: no NaN in the gradient of the division
         return jnp.where(noise_only, jnp.inf, sigma / jnp.where(noise_only, 1.0, alpha))
 
@@ -218,10 +218,29 @@ def is_concrete(*arrays: Any) -> bool:
 
 
 def as_floats(*values: ArrayLike) -> list[Array]:
-    """Arrays of one floating dtype, that of the floating arrays among the values."""
+    """Arrays of one floating dtype: that of the floating arrays among the values, and float32 at least."""
     arrays = [jnp.asarray(value) for value in values]
     dtype = jnp.result_type(float, *(a for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)))
+    dtype = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
     return [array.astype(dtype) for array in arrays]
+
+
+def safe_sqrt(values: Array) -> Array:
+    """The square root where values > 0, else 0, with a slope of 0 there rather than an infinite one."""
+    positive = values > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, values, 1.0)), 0.0)
+
+
+def check_scalar(name: str, value: ArrayLike, high: float = math.inf, *, advice: str = "") -> None:
+    """Refuses a setting that is not one number in [0, high], or not finite."""
+    if jnp.ndim(value) > 0:
+        raise ValueError(
+            f"{name} must be one number, got shape {jnp.shape(value)}. To sweep it, vmap the function that makes "
+            "the plan."
+        )
+    if is_concrete(value) and not (0 <= np.asarray(value) <= high and np.isfinite(np.asarray(value))):
+        allowed = "be at least 0 and finite" if high == math.inf else f"lie in [0, {high:g}]"
+        raise ValueError(f"{name} must {allowed}, got {value}.{advice}")
 
 
 def check_steps(steps: int) -> None:
@@ -230,32 +249,35 @@ def check_steps(steps: int) -> None:
         raise ValueError(f"steps must be at least 1, got {steps}.")
 
 
-def check_grid(grid: Grid) -> None:
-    """Refuses a grid that no solver can run; looks at values only where they are concrete.
+def check_grid(grid: Grid) -> Grid:
+    """The grid as arrays of one floating dtype; refuses one that no solver can run.
+
+    Looks at values only where they are concrete.
 
     Raises:
-      ValueError: the three arrays differ in shape or hold fewer than two nodes; alpha or sigma is not finite
-        or negative; alpha is 0 elsewhere than at a first node with sigma > 0; or lam does not fall.
+      ValueError: the three arrays differ in shape or hold fewer than two nodes; one is not finite; alpha or
+        sigma is negative; alpha is 0 elsewhere than at a first node with sigma > 0; or lam does not fall.
     """
-    shapes = {name: jnp.shape(getattr(grid, name)) for name in ("time", "alpha", "sigma")}
+    shapes = {name: np.shape(getattr(grid, name)) for name in ("time", "alpha", "sigma")}
     shape = shapes["alpha"]
     if len(set(shapes.values())) > 1 or len(shape) != 1 or shape[0] < 2:
         raise ValueError(
             f"a grid holds three arrays [N + 1] of the same length, at least 2, got shapes {shapes}."
         )
-    if not is_concrete(grid.alpha, grid.sigma):
-        return
-    alpha, sigma = np.asarray(grid.alpha), np.asarray(grid.sigma)
-    dtype = jnp.result_type(
-        float, alpha, sigma
-    )  # the solver's: float64 may tell nodes apart that are one there
-    alpha, sigma = alpha.astype(dtype), sigma.astype(dtype)
+    # what the solver sees: float64 may tell nodes apart that are one there
+    checked = Grid(*as_floats(grid.time, grid.alpha, grid.sigma))
+    if not is_concrete(grid):  # and not `checked`, which is traced inside jit whatever it is made of
+        return checked
+    dtype = checked.alpha.dtype
+    time, alpha, sigma = (np.asarray(leaf).astype(dtype) for leaf in (grid.time, grid.alpha, grid.sigma))
     for name, values in (("alpha", alpha), ("sigma", sigma)):
         bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
         if bad.size:
             raise ValueError(
                 f"{name} must be finite and not negative, got {values[bad[0]]} at node {bad[0]}."
             )
+    if not np.isfinite(time).all():
+        raise ValueError(f"the network's time must be finite, got {time}.")
     no_signal = np.flatnonzero((alpha == 0) & ((np.arange(len(alpha)) > 0) | (sigma == 0)))
     if no_signal.size:
         i = no_signal[0]
@@ -276,6 +298,7 @@ def check_grid(grid: Grid) -> None:
             "lam = sigma / alpha must fall from node to node, "
             f"got {lam[i]} at node {i} and {lam[i + 1]} at node {i + 1}. {advice}"
         )
+    return checked
 
 
 class Steps(NamedTuple):

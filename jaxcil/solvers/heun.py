@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxcil.solvers.grid import Grid, check_grid, is_concrete, steps_of
+from jaxcil.solvers.grid import Grid, check_grid, check_scalar, is_concrete, safe_sqrt, steps_of
 from jaxcil.solvers.plan import Plan, plan_from_lam
 
 
@@ -63,10 +63,12 @@ def heun(
     References:
       Karras, Aittala, Aila and Laine, arXiv:2206.00364, algorithm 2.
     """
-    check_grid(grid)
-    if is_concrete(churn) and not np.asarray(churn) >= 0:
-        raise ValueError(f"churn must be at least 0, got {churn}: it raises the noise before a step.")
+    for name, value in (("churn", churn), ("s_tmin", s_tmin), ("s_noise", s_noise)):
+        check_scalar(name, value)
     final_zero = _ends_at_zero(grid, final_zero)
+    if at is None:
+        _check_ve(grid, churn)
+    grid = check_grid(grid)
     steps = steps_of(grid)
     dtype = steps.length.dtype
     churn, s_tmin, s_tmax, s_noise = (jnp.asarray(a, dtype) for a in (churn, s_tmin, s_tmax, s_noise))
@@ -78,15 +80,13 @@ def heun(
     to_prediction = jnp.where(steps.final | steps.unbounded, 1.0, distance / (steps.high * (1 + gamma)))
     h = jnp.where(steps.final | steps.unbounded, 0.0, distance / (2 * steps.low))
     next_gamma = jnp.append(gamma[1:], jnp.zeros_like(gamma[:1]))
-    variance = next_gamma * (2 + next_gamma)  # (s^2 - lam^2) / lam^2
-    noisy = variance > 0
-    noise = s_noise * steps.low * jnp.where(noisy, jnp.sqrt(jnp.where(noisy, variance, 1.0)), 0.0)
+    noise = s_noise * steps.low * safe_sqrt(next_gamma * (2 + next_gamma))  # of sqrt(s^2 - lam^2)
     nothing = jnp.zeros_like(h)
 
     nodes = jax.tree.map(
         lambda start, own: jnp.append(_alternate(start, own[1:]), own[-1:]),
         starts,
-        jax.tree.map(jnp.asarray, grid),
+        grid,
     )
     rows = 2 * len(h) - 1 if final_zero else 2 * len(h)
     return plan_from_lam(
@@ -111,23 +111,26 @@ def _ends_at_zero(grid: Grid, final_zero: bool | None) -> bool:
     return actual
 
 
+def _check_ve(grid: Grid, churn: ArrayLike) -> None:
+    """Refuses churn, also a traced one, where the network's time at a raised noise level is not known."""
+    if not is_concrete(grid) or (is_concrete(churn) and np.asarray(churn) == 0):
+        return
+    time, alpha, sigma = (np.asarray(leaf) for leaf in (grid.time, grid.alpha, grid.sigma))
+    if np.any(alpha != 1) or np.any(time != sigma):
+        raise ValueError(
+            "churn calls the network between the nodes, where its time is known only if alpha = 1 and time = sigma. "
+            "Pass at, a function from lam [n] to the Grid of those nodes (functools.partial(beta_nodes, betas) for "
+            "a table of betas), or churn=0."
+        )
+
+
 def _starts(grid: Grid, gamma: Array, high: Array, at: Callable[[Array], Grid] | None) -> Grid:
     """The nodes [n] at which the steps start, lam = (1 + gamma) lam_i."""
-    own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[:-1], grid)
+    own = jax.tree.map(lambda leaf: leaf[:-1], grid)
     raised = 1 + gamma
     if at is not None:
         # the grid's own nodes where nothing is raised: a look-up may round
         return jax.tree.map(lambda new, old: jnp.where(gamma > 0, new, old), at(high * raised), own)
-    if is_concrete(grid, gamma):
-        foreign = (np.asarray(own.alpha) != 1) | (np.asarray(own.time) != np.asarray(own.sigma))
-        wrong = np.flatnonzero(foreign & (np.asarray(gamma) > 0))
-        if wrong.size:
-            i = wrong[0]
-            raise ValueError(
-                f"churn raises node {i} from lam {high[i]:.6g} to {high[i] * raised[i]:.6g}, where the network's time "
-                "is known only if alpha = 1 and time = sigma. Pass at, a function from lam [n] to the Grid of those "
-                "nodes (functools.partial(beta_nodes, betas) for a table of betas), or churn=0."
-            )
     return Grid(own.time * raised, own.alpha, own.sigma * raised)
 
 

@@ -26,7 +26,7 @@ class GaussianMixture:
     def denoiser(self, x: Array, node: Node) -> Array:
         """The posterior mean (1) of x [B, ...] at a node with sigma > 0."""
         flat = x.reshape(x.shape[0], 1, -1)
-        alpha, sigma = node.alpha.astype(x.dtype), node.sigma.astype(x.dtype)
+        alpha, sigma = jnp.asarray(node.alpha, x.dtype), jnp.asarray(node.sigma, x.dtype)
         means, stds = self.means[None], self.stds[None]
         away = flat - alpha * means  # [B, M, D]
         variance = alpha**2 * stds**2 + sigma**2  # [1, M]

@@ -23,7 +23,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxcil.solvers.grid import is_concrete
+from jaxcil.solvers.grid import check_scalar, is_concrete
 
 
 @flax.struct.dataclass
@@ -62,7 +62,7 @@ def power(eta: ArrayLike) -> NoiseScale:
     eta = 0 is the ODE and eta = 1 the reverse-time SDE; more than 1 is allowed. The slope of a sample in
     eta is infinite at eta = 0: fit from above.
     """
-    _check_not_negative("eta", eta)
+    check_scalar("eta", eta)
     return NoiseScale(_power, eta)
 
 
@@ -78,8 +78,10 @@ def phi(type: int, eta: ArrayLike = 0.0) -> NoiseScale:
     if type not in range(1, 8):
         raise ValueError(f"the noise scale type must be a whole number from 1 to 7, got {type!r}.")
     if type == 3:
-        if isinstance(eta, (int, float)) and eta == 1:
-            raise ValueError("noise scale type 3 divides by eta - 1; eta must not be 1.")
+        if is_concrete(eta) and not (np.ndim(eta) == 0 and np.isfinite(eta) and np.asarray(eta) != 1):
+            raise ValueError(
+                f"noise scale type 3 divides by eta - 1; eta must not be 1, and one finite number, got {eta}."
+            )
         return NoiseScale(_type_3, eta)
     if type == 1:
         return ode()
@@ -98,7 +100,8 @@ def strength(base: NoiseScale, s: ArrayLike) -> NoiseScale:
       base: any noise scale; its parameters stay leaves.
       s: >= 0; a leaf.
     """
-    _check_not_negative("s", s)
+    check_noise_scale(base)
+    check_scalar("s", s)
     return NoiseScale(_scaled(base.log_ratio), (s, base.parameters))
 
 
@@ -106,14 +109,20 @@ def product(*scales: NoiseScale) -> NoiseScale:
     """phi / lam as the product of those of several noise scales: the added noises h^2 add up."""
     if not scales:
         raise ValueError("product needs at least one noise scale; ode() adds no noise.")
+    for scale in scales:
+        check_noise_scale(scale)
     return NoiseScale(
         _summed(tuple(scale.log_ratio for scale in scales)), tuple(scale.parameters for scale in scales)
     )
 
 
-def _check_not_negative(name: str, value: ArrayLike) -> None:
-    if is_concrete(value) and not np.all(np.asarray(value) >= 0):
-        raise ValueError(f"{name} must be at least 0 (h^2 is a variance), got {value}.")
+def check_noise_scale(value: Any) -> None:
+    """Refuses what is no noise scale."""
+    if not isinstance(value, NoiseScale):
+        raise ValueError(
+            f"noise_scale must be a NoiseScale, such as phi(7), ode() or power(0.5), got {value!r}. "
+            "(The order of ER-SDE is the argument after it.)"
+        )
 
 
 # Cached: the same function for the same base, so that a program compiled for one serves the next.

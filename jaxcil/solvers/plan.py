@@ -114,6 +114,10 @@ def pad(plan: Plan, rows: int) -> Plan:
     Raises:
       ValueError: the plan has more rows already.
     """
+    if jnp.ndim(plan.keep) != 1:
+        raise ValueError(
+            f"pad takes one plan, got a stack of shape {jnp.shape(plan.keep)}: pad before stack."
+        )
     added = rows - plan.rows
     if added < 0:
         raise ValueError(f"pad to at least the plan's own {plan.rows} rows, got {rows}.")

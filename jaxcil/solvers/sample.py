@@ -6,7 +6,11 @@
 
 Keys. Sample b has a key of its own: one of B keys given, or fold_in(key, b) of a single one. Row i of
 the plan draws normal(fold_in(key_b, i)), and the prior draws from fold_in(key_b, 2^32 - 1), a number that
-no row reaches. So a sample depends on its own key alone: not on its place, its batch or the devices.
+no row reaches. So a sample depends on its own key alone: not on its place, its batch or the devices. That holds
+for keys of jax's default kind, threefry2x32; others (rbg) give other numbers in other batches and are refused.
+
+`sample` compiles whenever it is called outside jit. Call it inside a jitted function of the plan and the key, which
+compiles once for all plans of one shape.
 """
 
 from typing import Any, NamedTuple
@@ -58,7 +62,8 @@ def sample(
       plan: the table of a solver.
       denoiser: (x [B, ...], node) -> x0 prediction, node = Node(time, alpha, sigma) of scalars.
       x: [B, ...] at the plan's first node; the result has its dtype.
-      key: one typed key or B keys. May be None where the plan draws no noise.
+      key: one typed key or B keys. May be None where the plan draws no noise. Where it does, and cannot be seen to
+        under jit, None gives NaN.
       noises: [N, B, ...] standard normal, in place of a key.
       trajectory: return all states too.
 
@@ -74,12 +79,15 @@ def sample(
     _check_state(x)
     keys = None if key is None else _sample_keys(key, x.shape[0])
     _check_noise(plan, x, key, noises)
+    silent = keys is None and noises is None
     plan = jax.tree.map(jnp.asarray, plan)  # rows of numpy arrays cannot be taken by a traced number
 
     def row(state: SamplerState, inputs: tuple[Array, Array | None]) -> tuple[SamplerState, tuple]:
         i, noise = inputs
         if keys is not None:
             noise = _row_noise(keys, i, x)
+        elif silent:  # a noisy plan must not pass for an ODE where it is traced
+            noise = jnp.where(plan.noise[i] == 0, jnp.zeros_like(x), jnp.nan)
         new = step(plan, i, state, denoiser, noise)
         return new, (new.x, new.past[0]) if trajectory else ()
 
@@ -111,7 +119,14 @@ def step(
 
     Returns:
       The state at node i + 1; its `past[0]` is the x0 prediction made at node i.
+
+    Raises:
+      ValueError: i outside [0, N) where it is concrete, or noise of another shape than x.
     """
+    if is_concrete(i) and not 0 <= int(i) < plan.rows:
+        raise ValueError(f"a plan of {plan.rows} rows has rows 0 to {plan.rows - 1}, got {i}.")
+    if noise is not None and jnp.shape(noise) != state.x.shape:
+        raise ValueError(f"noise must have the shape of x, {state.x.shape}, got {jnp.shape(noise)}.")
     dtype = state.x.dtype
     prediction = denoiser(state.x, plan.node(i)).astype(dtype)
     past = jnp.concatenate([prediction[None], state.past[:-1]])
@@ -125,9 +140,15 @@ def step(
 
 def _sample_keys(key: Array, batch: int) -> Array:
     """B keys from one or from B."""
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
         raise ValueError(
-            f"key must be a typed key, got an array of {key.dtype}. Make it with jax.random.key(seed)."
+            f"key must be a typed key, got {type(key).__name__} of {jnp.result_type(key)}. "
+            "Make it with jax.random.key(seed)."
+        )
+    if str(jax.random.key_impl(key)) != "threefry2x32":
+        raise ValueError(
+            f"key must be of the kind threefry2x32, got {jax.random.key_impl(key)}, whose numbers depend on the batch. "
+            'Make it with jax.random.key(seed, impl="threefry2x32").'
         )
     if key.shape == ():
         return jax.vmap(lambda b: jax.random.fold_in(key, b))(jnp.arange(batch))

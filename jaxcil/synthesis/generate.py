@@ -21,7 +21,7 @@ from PIL import Image
 
 from jaxcil import files, keys
 from jaxcil.diffusion.config import config_of
-from jaxcil.diffusion.pipeline import PARTS, StableDiffusion, text_to_image
+from jaxcil.diffusion.pipeline import PARTS, StableDiffusion, check_plan, text_to_image
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
 from jaxcil.progress import Progress
@@ -85,6 +85,7 @@ def generate(
         raise InputError(
             f"guidance_scale must be finite and seed from 0 to 2^32 - 1, got {guidance_scale} and {seed}."
         )
+    check_plan(model, plan)
     drawn_size = _drawn_size(model)
     directory = files.writable_directory(directory)
     config = {

@@ -1,4 +1,4 @@
-"""What draws the images: a model by name, and the ER-SDE plan on its own noise levels."""
+"""What draws the images: a model by name, and a plan on its noise levels, of ER-SDE or from a file."""
 
 import os
 import pathlib
@@ -8,9 +8,10 @@ from typing import Any
 from jaxcil import files
 from jaxcil.diffusion import pipeline
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.solvers import Plan, er_sde, scheduler_grid
+from jaxcil.solvers import Grid, Plan, er_sde, scheduler_grid
 from jaxcil.synthesis.generate import generate
 from jaxcil.synthesis.manifest import Manifest
+from jaxcil.synthesis.plan_file import read_plan
 
 # Pipelines that the package brings along.
 EMBEDDED = {"digits": pathlib.Path(__file__).parent.parent / "data" / "digits" / "generator"}
@@ -28,27 +29,41 @@ def load_model(model: str) -> pipeline.StableDiffusion:
     )
 
 
-def er_sde_plan(model: pipeline.StableDiffusion, order: int, calls: int) -> Plan:
-    """The ER-SDE solver (arXiv:2309.06169) with the paper's default noise scale, for a model.
+def model_grid(model: pipeline.StableDiffusion, calls: int) -> Grid:
+    """Nodes for that many calls of a model's network.
 
     The times are trailing, so that the first is the noisiest that the model was trained on, and the last step
     denoises fully, whatever the scheduler's file says.
 
     Args:
       model: its scheduler_config gives the noise levels.
-      order: 1, 2 or 3.
       calls: of the network, at least 1; guidance takes each twice.
     """
-    if order not in ORDERS:
-        raise InputError(f"the order of the solver must be 1, 2 or 3, got {order}")
     if not 1 <= calls <= 1000:
         raise InputError(f"the number of calls must lie in [1, 1000], got {calls}")
     config = {**model.scheduler_config, "timestep_spacing": "trailing"}
     try:
-        grid = scheduler_grid(config, calls, final="zero")
+        # "dpm": lam stays finite where a model's schedule has no signal left at its last time
+        return scheduler_grid(config, calls, "dpm", final="zero")
     except ValueError as error:
         raise InputError(f"the model's scheduler_config.json cannot be followed: {error}") from None
-    return er_sde(grid, order=order)
+
+
+def er_sde_plan(model: pipeline.StableDiffusion, order: int, calls: int) -> Plan:
+    """The ER-SDE solver (arXiv:2309.06169) with the paper's default noise scale, for a model.
+
+    Order 3 has the corrected derivatives and starts with Euler's step: what `jaxcil compare-samplers` found best or
+    even at 10 and 20 calls, on mixtures and on the embedded digits (jaxcil/solvers/README.md); not tried on a
+    full-size Stable Diffusion.
+
+    Args:
+      model: as in `model_grid`, as are the calls.
+      order: 1, 2 or 3.
+      calls: of the network.
+    """
+    if order not in ORDERS:
+        raise InputError(f"the order of the solver must be 1, 2 or 3, got {order}")
+    return er_sde(model_grid(model, calls), order=order, derivative="corrected")
 
 
 def generate_by_name(
@@ -59,11 +74,34 @@ def generate_by_name(
     order: int,
     calls: int,
     images_a_class: int,
+    plan: str | os.PathLike | None = None,
     **options: Any,
 ) -> Manifest:
-    """A synthetic data set from what a config says; arguments as in `load_model`, `er_sde_plan` and `generate`."""
+    """A synthetic data set from what a config says.
+
+    Args:
+      directory: as in `generate`, as are the class names, images_a_class and the options.
+      class_names: as above.
+      model: as in `load_model`.
+      order: as in `er_sde_plan`, as are the calls.
+      calls: as above.
+      images_a_class: as above.
+      plan: a file of `plan_file`, in place of ER-SDE with that order and those calls.
+      **options: as above.
+    """
     files.writable_directory(directory)  # said before a large model is read
+    table, made_by = (None, {}) if plan is None else read_plan(plan)
     pipe = load_model(model)
-    plan = er_sde_plan(pipe, order, calls)
-    notes = {"model": model, "solver": "er_sde", "order": order, "calls": calls}
-    return generate(directory, pipe, plan, class_names, images_a_class, notes=notes, **options)
+    if table is None:
+        table = er_sde_plan(pipe, order, calls)
+        notes = {
+            "model": model,
+            "solver": "er_sde",
+            "order": order,
+            "derivative": "corrected",
+            "calls": calls,
+        }
+    else:
+        pipeline.check_plan(pipe, table)
+        notes = {"model": model, "plan": str(plan), "calls": table.rows, "made_by": made_by}
+    return generate(directory, pipe, table, class_names, images_a_class, notes=notes, **options)

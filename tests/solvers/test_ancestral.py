@@ -74,5 +74,5 @@ def test_gradient_is_finite_on_both_sides_of_the_cap():
 
 
 def test_negative_eta_is_refused():
-    with pytest.raises(ValueError, match=r"eta must be at least 0, got -0.5"):
+    with pytest.raises(ValueError, match=r"eta must be at least 0 and finite, got -0.5"):
         ancestral(karras_grid(4), -0.5)

@@ -5,6 +5,8 @@ import pytest
 
 from jaxcil.solvers import (
     Grid,
+    ddim,
+    dpmpp_2m,
     er_sde,
     flow_grid,
     grid_from_sigmas,
@@ -30,6 +32,15 @@ MAKERS = {
 @pytest.fixture(params=MAKERS.values(), ids=list(MAKERS))
 def maker(request):
     return request.param
+
+
+@pytest.mark.parametrize("solver", [ddim, er_sde, dpmpp_2m])
+def test_grids_of_numpy_lists_and_whole_numbers_make_plans_of_float32(solver):
+    for sigmas in (np.array([4.0, 2.0, 1.0]), [4.0, 2.0, 1.0], np.array([4, 2, 1])):
+        plan = solver(Grid(sigmas, [1.0, 1.0, 1.0], sigmas))
+        for leaf in jax.tree.leaves(plan):
+            assert isinstance(leaf, jax.Array)
+            assert leaf.dtype == jnp.float32
 
 
 def test_karras_grid_is_the_one_of_the_golden_files(golden, x64):

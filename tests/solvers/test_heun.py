@@ -192,11 +192,17 @@ def test_under_jit_the_end_of_the_grid_must_be_said():
 @pytest.mark.parametrize(
     ("grid", "churn", "message"),
     [
-        (karras_grid, -1.0, "churn must be at least 0, got -1"),
-        (lambda steps: vp_nodes(karras_grid(steps).lam), 1.0, r"node 0 from lam 80 to 100, .* Pass at"),
+        (karras_grid, -1.0, "churn must be at least 0 and finite, got -1"),
+        (lambda steps: vp_nodes(karras_grid(steps).lam), 1.0, "only if alpha = 1 and time = sigma. Pass at"),
     ],
     ids=["negative", "vp-without-at"],
 )
 def test_bad_churn_is_refused(grid, churn, message):
     with pytest.raises(ValueError, match=message):
         heun(grid(4), churn)
+
+
+def test_a_swept_churn_needs_the_network_s_times_too():
+    grid = vp_nodes(karras_grid(4).lam)
+    with pytest.raises(ValueError, match="Pass at"):
+        jax.vmap(lambda churn: heun(grid, churn).time)(jnp.asarray([0.0, 10.0]))

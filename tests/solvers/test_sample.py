@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,6 +76,26 @@ def test_samples_have_the_same_bits_in_any_batch_at_any_place_on_any_devices(nam
         spread = run(mesh.place(plan, mesh.everywhere(on)), mesh.shard_batch(on, keys))
         assert len(spread.sharding.device_set) == devices
         np.testing.assert_array_equal(spread, whole)
+
+
+BITS = """
+import jax, jax.numpy as jnp, numpy as np
+from jaxcil.solvers import er_sde, karras_grid, prior, sample
+jax.config.update("jax_enable_x64", True)
+plan, keys = er_sde(karras_grid(12)), jax.random.split(jax.random.key(0), 13)
+def denoiser(x, node):
+    return jnp.tanh(x / (0.1 + node.sigma))
+run = jax.jit(lambda keys: sample(plan, denoiser, prior(plan, keys, (len(keys), 3, 5)), keys))
+whole = np.asarray(run(keys))
+for start, batch in ((0, 1), (3, 2), (1, 5), (5, 8)):
+    np.testing.assert_array_equal(run(keys[start : start + batch]), whole[start : start + batch])
+"""
+
+
+def test_samples_have_the_same_bits_with_the_compiler_s_optimisation_too():
+    # the other tests run without it
+    environment = {**os.environ, "XLA_FLAGS": ""}
+    subprocess.run([sys.executable, "-c", BITS], check=True, env=environment, timeout=300)
 
 
 def test_one_key_stands_for_its_fold_ins(plan, mixture):

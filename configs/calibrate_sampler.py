@@ -1,0 +1,34 @@
+"""A noise scale fitted to the embedded generator of digits at 10 calls.
+
+    jaxcil calibrate-sampler --config=configs/calibrate_sampler.py --workdir=runs/calibration
+    jaxcil generate --config=configs/generate_digits.py --config.plan=runs/calibration/plan.json --workdir=runs/fitted
+
+At 10 calls these small images leave nothing to gain: on six held-out seeds the energy distance to samples of 40 calls
+is 0.0019 before and after, standard error 0.0010, their difference 0.00003 with standard error 0.00017. The fit
+wanders along a flat valley, to s = 0.29 and eta = 0.003. 9 minutes of one core; 14 on two that other work shared.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.model = "digits"  # or a folder that holds a Stable Diffusion 1.x or 2.x of diffusers
+    config.class_names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    config.templates = ("a handwritten digit {}", "the digit {}", "a scan of the number {}", "{}")
+    config.guidance_scale = 2.0
+    config.calls = 10
+    config.order = 3
+    config.derivative = "corrected"
+    config.start = "euler"
+    config.family = "product"  # or "strength", "power"
+    config.parameters = dict(s=1.0, eta=0.02)  # to start from: nearly phi 7, the paper's default
+    config.images_a_prompt = 2  # in a batch, of each class and template
+    config.reference_calls = 40
+    config.reference_batches = 6
+    config.steps = 60
+    config.learning_rate = 0.15
+    config.seed = 0
+    config.held_out_seeds = (11, 12, 13, 14, 15, 16)
+    config.held_out_batches = 6
+    return config.lock()

@@ -1,0 +1,128 @@
+"""The command that fits a sampler: its two files, and what it refuses."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxcil import files
+from jaxcil.cli import main as command
+from jaxcil.diffusion import check_plan
+from jaxcil.evaluation import calibration
+from jaxcil.synthesis import generator
+from jaxcil.synthesis.generator import er_sde_plan, load_model, model_grid
+from jaxcil.synthesis.plan_file import read_plan
+
+SMALL = {
+    "class_names": "three,eight",
+    "templates": "{}",
+    "calls": 2,
+    "reference_calls": 3,
+    "reference_batches": 2,
+    "steps": 2,
+    "held_out_seeds": "7,8",
+    "held_out_batches": 1,
+}
+
+
+def calibrate(folder, **changes):
+    fields = [f"--config.{name}={value}" for name, value in (SMALL | changes).items()]
+    with pytest.raises(SystemExit) as end:
+        command.main(["calibrate-sampler", "--config=calibrate_sampler", *fields, f"--workdir={folder}"])
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A fit of the embedded generator; tests only read it."""
+    folder = tmp_path_factory.mktemp("fitted")
+    assert calibrate(folder) == 0
+    return folder
+
+
+def test_the_plan_is_that_of_the_fitted_parameters(fitted):
+    record = files.read_json(fitted / "calibration.json")
+    plan, made_by = read_plan(fitted / "plan.json")
+    assert record["parameters"] == made_by["parameters"]
+    assert set(record["parameters"]) == {"s", "eta"}
+    assert all(value > 0 for value in record["parameters"].values())
+    model = load_model("digits")
+    check_plan(model, plan)  # `jaxcil generate` takes it
+    solver = calibration.Solver("product", 2, 3, "corrected", "euler")
+    expected = solver.plan(model_grid(model, 2), record["parameters"])
+    jax.tree.map(np.testing.assert_array_equal, plan, expected)
+    # two steps have moved it away from where it began
+    assert record["parameters"]["s"] != pytest.approx(record["config"]["parameters"]["s"], rel=1e-3)
+
+
+def test_the_record_has_figures_before_and_after_on_other_seeds(fitted):
+    record = files.read_json(fitted / "calibration.json")
+    assert len(record["losses"]) == 2
+    assert set(record["fit_seed"]) == {"before", "after"}
+    held_out = record["held_out"]
+    assert held_out["seeds"] == [7, 8]
+    assert held_out["share_improved"] in (0, 0.5, 1)
+    before, after = (np.asarray(held_out[name]["values"]) for name in ("before", "after"))
+    np.testing.assert_allclose(held_out["after_minus_before"]["values"], after - before)
+    np.testing.assert_allclose(held_out["before"]["mean"], before.mean())
+    # of two values, the standard error of the mean is half their distance
+    np.testing.assert_allclose(held_out["after"]["standard_error"], abs(after[1] - after[0]) / 2)
+    assert {"config", "versions", "schema"} <= set(record)
+
+
+def test_same_config_gives_the_same_files(fitted, tmp_path):
+    assert calibrate(tmp_path) == 0
+    for name in ("plan.json", "calibration.json"):
+        assert (tmp_path / name).read_bytes() == (fitted / name).read_bytes()
+
+
+def test_default_start_is_nearly_the_default_plan():
+    config, _ = command.parse(["--config=calibrate_sampler"])
+    model = load_model("digits")
+    start = calibration.Solver(*(config[name] for name in calibration.Solver._fields))
+    plan = start.plan(model_grid(model, config.calls), config.parameters.to_dict())
+    default = er_sde_plan(model, config.order, config.calls)
+    np.testing.assert_allclose(plan.keep, default.keep, atol=0.05)
+    np.testing.assert_allclose(plan.history, default.history, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("calls", "0", "calls must be at least 1, got 0"),
+        ("calls", "3", "reference needs more calls than the 3 that are fitted, got 3"),
+        ("steps", "0", "steps must be at least 1"),
+        ("held_out_batches", "0", "held_out_batches must be at least 1"),
+        ("images_a_prompt", "1", "images_a_prompt must be at least 2"),
+        ("learning_rate", "0", "learning_rate must be positive and finite, got 0"),
+        ("family", "products", "Did you mean 'product'?"),
+        ("held_out_seeds", "0,1", r"none that of the fit (0), got (0, 1)"),
+        ("held_out_seeds", "4,", "two or more"),
+        ("guidance_scale", "nan", "guidance_scale must be finite"),
+        ("seed", "-1", "a seed is a whole number"),
+    ],
+)
+def test_settings_of_no_use_are_refused_before_the_model_is_read(
+    field, value, message, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(generator, "load_model", None)
+    assert calibrate(tmp_path, **{field: value}) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("order", "4", "order of the solver must be 1, 2 or 3, got 4"),
+        ("derivative", "exact", "derivative must be 'published' or 'corrected', got 'exact'"),
+        ("start", "middle", "start must be 'euler' or 'corrector'"),
+        ("parameters.eta", "0", "parameters must be positive and finite"),
+        ("templates", "a digit", "a template holds {} once"),
+        ("class_names", "three,three", "must differ"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_compiles(
+    field, value, message, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(calibration.pipeline, "encode_text", None)
+    assert calibrate(tmp_path, **{field: value}) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,82 @@
+"""Data sets from what a config says."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import jaxcil.diffusion as sd
+from jaxcil.errors import InputError
+from jaxcil.solvers import er_sde, power
+from jaxcil.synthesis import generate as generation
+from jaxcil.synthesis import store
+from jaxcil.synthesis.generator import er_sde_plan, generate_by_name, model_grid
+from jaxcil.synthesis.manifest import read_manifest
+from jaxcil.synthesis.plan_file import write_plan
+
+SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
+OPTIONS = {"images_a_class": 2, "templates": ("{}",), "batch_size": 1, "shard_size": 4, "seed": 5}
+CLASSES = ("cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return sd.load(SD1)
+
+
+def generate(directory, calls, **options):
+    return generate_by_name(directory, CLASSES, model=str(SD1), order=3, calls=calls, **OPTIONS, **options)
+
+
+def test_a_plan_from_a_file_takes_the_place_of_order_and_calls(model, tmp_path, monkeypatch):
+    plan = er_sde(model_grid(model, 2), power(0.5))
+    write_plan(tmp_path / "plan.json", plan, {"solver": "er_sde", "eta": 0.5})
+    manifest = generate(tmp_path / "a", 1, plan=tmp_path / "plan.json")
+    assert manifest.notes == {
+        "model": str(SD1),
+        "plan": str(tmp_path / "plan.json"),
+        "calls": 2,
+        "made_by": {"solver": "er_sde", "eta": 0.5},
+    }
+    stored = manifest.config["plan"]
+    np.testing.assert_array_equal(np.float32(stored["noise"]), plan.noise)
+    assert store.read(tmp_path / "a").images.shape[0] == 4
+
+    monkeypatch.setattr(generation, "drawing", None)  # a second run draws nothing
+    assert generate(tmp_path / "a", 1, plan=tmp_path / "plan.json") == manifest
+    with pytest.raises(InputError, match="holds a synthetic data set of another config:\n  plan"):
+        generate(tmp_path / "a", 2)
+
+
+def test_without_a_file_the_notes_name_the_solver(tmp_path, model, monkeypatch):
+    side = model.unet.sample_size * model.vae.factor
+    blank = lambda ids, image_keys: np.zeros((len(ids), side, side, 3), np.float32)  # noqa: E731
+    monkeypatch.setattr(generation, "drawing", lambda *arguments: blank)  # the network's turn is above
+    generate(tmp_path / "a", 1)
+    manifest = read_manifest(tmp_path / "a")
+    solver = {"solver": "er_sde", "order": 3, "derivative": "corrected", "calls": 1}
+    assert manifest.notes == {"model": str(SD1), **solver}
+    np.testing.assert_array_equal(np.float32(manifest.config["plan"]["time"]), er_sde_plan(model, 3, 1).time)
+
+
+def test_a_grid_starts_at_the_noisiest_time_and_ends_without_noise(model):
+    trained = model.scheduler_config["num_train_timesteps"]
+    for calls in (1, 3, 10):
+        grid = model_grid(model, calls)
+        assert float(grid.time[0]) == trained - 1
+        assert len(grid.time) == calls + 1
+        assert float(grid.lam[-1]) == 0
+
+
+def test_a_file_that_is_no_plan_is_refused_before_the_model_is_read(tmp_path):
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(InputError, match="does not hold a plan"):
+        generate_by_name(
+            tmp_path / "a",
+            CLASSES,
+            model="no such model",
+            order=3,
+            calls=1,
+            plan=tmp_path / "plan.json",
+            **OPTIONS,
+        )
