@@ -56,4 +56,5 @@ def _calibrate(config, workdir: str) -> None:
     }
     write_plan(f"{workdir}/plan.json", fit.plan, made_by | {"versions": circumstances["versions"]})
     print(json.dumps(results, indent=2))
+    print(calibration.verdict(fit.figures["held_out"]))
     print(f"{workdir}/plan.json")

@@ -36,6 +36,7 @@ FAMILIES: dict[str, tuple[tuple[str, ...], Callable[..., NoiseScale]]] = {
     "product": (("s", "eta"), lambda s, eta: product(strength(phi(7), s), power(eta))),
 }
 
+CERTAIN = 2  # standard errors from which a difference is told as one
 # (stage, done, total, note)
 Tell = Callable[[str, int, int, str], None]
 
@@ -187,6 +188,19 @@ def balanced_energy_distance(x: Array, y: Array) -> Array:
     across, within_x, within_y = (_mean_distance(a, b) for a, b in ((x, y), (x, x), (y, y)))
     of_one_prompt = [jnp.mean(_distances(z[:, None], z[None])) / (z.shape[1] * (len(z) - 1)) for z in (x, y)]
     return 2 * across - within_x - within_y - of_one_prompt[0] - of_one_prompt[1]
+
+
+def verdict(held_out: dict[str, Any]) -> str:
+    """What the held-out seeds say, in a line."""
+    change = held_out["after_minus_before"]
+    mean, error, seeds = change["mean"], change["standard_error"], len(held_out["seeds"])
+    if abs(mean) <= CERTAIN * error:
+        found, advice = "even", "the default plan is as good"
+    elif mean < 0:
+        found, advice = "better", "use the fitted plan"
+    else:
+        found, advice = "worse", "stay with the default plan: the fit followed its own seed's noise"
+    return f"on {seeds} held-out seeds the fit is {found}, by {mean:+.2g} ± {error:.1g}: {advice}."
 
 
 def check(solver: Solver, settings: Settings) -> None:

@@ -1,12 +1,14 @@
 """The objective of a calibration: an energy distance that balanced prompts do not bias."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from jaxcil.evaluation.calibration import balanced_energy_distance
+from jaxcil.evaluation.calibration import balanced_energy_distance, verdict
 
 
 def test_prompts_without_spread_have_no_distance_to_themselves():
@@ -41,3 +43,12 @@ def test_mean_over_all_draws_is_the_distance_of_the_mixtures(x64):
 def test_gradient_is_finite_where_latents_agree():
     x = jnp.ones((2, 2, 3))
     assert np.isfinite(jax.grad(balanced_energy_distance)(x, x)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(-0.3, "better, by -0.3 ± 0.1: use"), (0.3, "worse, by .0.3"), (0.1, "even, by .0.1")],
+)
+def test_the_verdict_is_that_of_the_held_out_seeds(change, expected):
+    held_out = {"seeds": [1, 2], "after_minus_before": {"mean": change, "standard_error": 0.1}}
+    assert re.search(expected, verdict(held_out))
