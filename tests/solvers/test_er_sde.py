@@ -16,12 +16,10 @@ from jaxcil.solvers import (
     from_epsilon,
     grid_from_sigmas,
     karras_grid,
-    log_grid,
     ode,
     phi,
     power,
     sample,
-    sde_dpmpp_2m,
 )
 
 STORED = ["ve1_phi7_edm10", "vp2_phi7_gdlinear10_eps", "ve3_phi7_edm10", "vp3_phi3_gdlinear15"]
@@ -242,17 +240,6 @@ def test_coefficients_in_log_lam_equal_exact_integrals(name, x64):
         gap = np.log(2)
         np.testing.assert_allclose(second.history[-1, 1] * gap, c1, rtol=1e-11)  # -c1 / -gap
         np.testing.assert_allclose(third.history[-1, 2] * gap**2, c2, rtol=1e-11)  # 2 c2 / (gap 2 gap)
-
-
-@pytest.mark.parametrize("eta", [0.0, 0.6])
-def test_log_lam_of_order_2_is_dpm_solver_with_exact_weights(eta, x64):
-    grid = log_grid(7, 30.0, 0.02)
-    ours = er_sde(grid, power(eta), 2, basis="log_lam")
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13),
-        ours,
-        sde_dpmpp_2m(grid, eta, solver_type="heun"),
-    )
 
 
 @pytest.mark.parametrize(
