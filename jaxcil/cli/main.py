@@ -25,6 +25,7 @@ VERBS = {
     "compare-samplers": "measure the quality of samplers against their number of calls",
     "benchmark": "time a part of jaxcil beside its peer",
 }
+RESUMED = ("run", "generate", "train-generator", "compare-samplers")
 INTERRUPTED = 75
 
 
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         print(f"jaxcil: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("jaxcil: interrupted; run, generate and train-generator go on from here", file=sys.stderr)
+        print(f"jaxcil: interrupted; {', '.join(RESUMED)} go on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)
     sys.exit(0)
 

@@ -81,7 +81,8 @@ def er_sde(
       start: "euler", or "corrector": the prediction at node 1 corrects step 0 afterwards, at no extra call;
         state 1 of a trajectory is then the predictor's. Needs order 2 or 3.
       basis: the polynomial that stands for D is one in "lam", as published, or in "log_lam" ("gauss" only).
-        The orders are the same.
+        The orders are the same. "log_lam" has the smaller errors from a moderate first lam (up to 20), "lam"
+        where the first steps are few and long (EDM's 80 with less than 30 calls).
 
     Returns:
       A plan with N rows and a history of length `order`.
