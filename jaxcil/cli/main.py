@@ -1,6 +1,7 @@
 """The command `jaxcil VERB --config=FILE [--config.field=value] --workdir=DIR`.
 
-Exit status 0: done; 1: a training went astray; 2: bad input, told in a message; 75: interrupted.
+Exit status 0: done; 1: a training went astray, or a data set is damaged; 2: bad input, told in a
+message; 75: interrupted.
 """
 
 import importlib
@@ -19,6 +20,7 @@ from jaxcil.errors import InputError, unknown_name
 VERBS = {
     "run": "train and evaluate incremental learners, and write a report",
     "generate": "make a labelled image set from class names",
+    "verify": "find what is damaged in such a set, and draw it again",
     "train-generator": "train a small Stable Diffusion",
     "calibrate-sampler": "fit the noise of a sampler to a model at few calls",
     "evaluate-synthetic": "measure what a synthetic image set is worth",

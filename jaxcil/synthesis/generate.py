@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from PIL import Image
@@ -102,12 +103,24 @@ def generate(
     }
     manifest = begin(directory, config, class_names, images_a_class, shard_size=shard_size, notes=notes)
     if store.missing_shards(directory, manifest):
-        on = mesh.generation_mesh()
-        draw = drawing(model, plan, guidance_scale, on)
-        fill(directory, manifest, draw, model.tokenize, batch=batch_size * mesh.data_devices(on))
+        draw_missing(directory, manifest, model)
     store.finish(directory, manifest)
     card.write_card(directory)
     return manifest
+
+
+def draw_missing(directory: str | os.PathLike, manifest: Manifest, model: StableDiffusion) -> None:
+    """Draws and writes the shards of a data set that are missing, by the plan and guidance of its manifest.
+
+    Args:
+      directory: of the data set.
+      manifest: of `begin` or `read_manifest`.
+      model: of the fingerprint in the manifest; not compared here.
+    """
+    config, on = manifest.config, mesh.generation_mesh()
+    plan = Plan(**{field: jnp.asarray(values, jnp.float32) for field, values in config["plan"].items()})
+    draw = drawing(model, plan, config["guidance_scale"], on)
+    fill(directory, manifest, draw, model.tokenize, batch=config["batch_size"] * mesh.data_devices(on))
 
 
 def drawing(model: StableDiffusion, plan: Plan, guidance_scale: float, on: jax.sharding.Mesh) -> Draw:
@@ -195,18 +208,19 @@ def _images(
         ids = tokenize(texts)
         ahead.append((chunk, draw(ids, make_keys(labels.astype(np.uint32), indices.astype(np.uint32)))))
         if len(ahead) > 1:
-            yield from _stored(*ahead.pop(0), manifest.image_size)
+            yield from _stored(manifest, *ahead.pop(0))
     for chunk, drawn in ahead:
-        yield from _stored(chunk, drawn, manifest.image_size)
+        yield from _stored(manifest, chunk, drawn)
 
 
-def _stored(chunk: Sequence[int], drawn: Array, size: tuple[int, int]) -> Iterator[np.ndarray]:
+def _stored(manifest: Manifest, chunk: Sequence[int], drawn: Array) -> Iterator[np.ndarray]:
     """Images [B, H, W, 3] in [-1, 1] as uint8 of the size asked for; those that fill up the batch go."""
+    size = manifest.image_size
     for number, image in zip(chunk, np.asarray(drawn)):
-        if not np.isfinite(image).all():
+        if not np.isfinite(image).all():  # uint8 has no word for it: seen now or never
             raise InputError(
-                f"the model drew no number (NaN or infinity) in request {number}. Load it in float32, or take a "
-                "smaller guidance scale."
+                f"the model drew no number (NaN or infinity) in image {manifest.name_of(number)} (request {number}). "
+                "Load it in float32, or take a smaller guidance scale."
             )
         pixels = np.round((np.clip(image, -1, 1) / 2 + 0.5) * 255).astype(np.uint8)
         if pixels.shape[:2] != size:

@@ -45,6 +45,11 @@ class Manifest(NamedTuple):
         height, width = self.config["image_size"]
         return height, width
 
+    def name_of(self, number: int) -> str:
+        """Class name / index, the name of the image of a request."""
+        (label,), (index,) = requests.located(self.requests, [number])
+        return f"{self.class_names[label]}/{index}"
+
 
 def begin(
     directory: str | os.PathLike,

@@ -8,21 +8,24 @@
 
 Every file is written aside, synced and renamed. A shard stands once its sidecar does, and says what it was made
 for: config and requests. No file has a time in it, so that equal sets are equal files. Records carry class,
-index and request number; their place in a file says nothing.
+index and request number; their place in a file says nothing. A shard that another backend or other versions drew
+again with other bytes has `replaces` in its sidecar: checksum, backend and versions of the first drawing.
 """
 
 import hashlib
 import io
+import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from PIL import Image
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from jaxcil import files
 from jaxcil.data.datasets import ImageSet
@@ -32,6 +35,8 @@ from jaxcil.synthesis import requests
 from jaxcil.synthesis.manifest import Manifest, digest, package_versions, read_manifest
 
 NAME, VERSION = "synthetic", "1.0.0"
+# What a sidecar keeps of the first drawing of its shard.
+FIRST = ("made_for", "sha256", "backend", "versions")
 
 
 def missing_shards(directory: str | os.PathLike, manifest: Manifest) -> list[int]:
@@ -51,8 +56,7 @@ def write_shard(
       images: uint8 [H, W, 3] in the order of the shard's requests.
       backend: platform and device that drew them.
     """
-    path = shard_path(directory, shard)
-    features = _features(manifest)
+    path, serialize = shard_path(directory, shard), serializer(manifest)
     start, stop = manifest.requests.shards[shard]
     labels, indices = requests.located(manifest.requests, range(start, stop))
     with files.written_aside(path) as aside:
@@ -67,31 +71,49 @@ def write_shard(
                     "request": number,
                     "id": f"{manifest.class_names[label]}/{index}",
                 }
-                writer.write(features.serialize_example(features.encode_example(record)))
+                writer.write(serialize(record))
         finally:
             writer.close()
-        sidecar = {
+        told = {
             "shard": shard,
             "requests": [start, stop],
-            "made_for": _made_for(manifest, shard),
-            "sha256": _sha256(aside),
+            "made_for": made_for(manifest, shard),
+            "sha256": sha256(aside),
             "bytes": aside.stat().st_size,
             "backend": backend,
             "versions": package_versions(),
         }
-        _sidecar_path(path).unlink(missing_ok=True)  # it may tell of other bytes
-    files.write_json(_sidecar_path(path), sidecar)
+        withdraw(directory, shard)  # from here the sidecar may tell of other bytes
+        first = sidecar(directory, shard).get("replaces", {})
+        if _drawn_elsewhere(first, told):
+            told["replaces"] = first
+    files.write_json(sidecar_path(path), told)
+
+
+def withdraw(directory: str | os.PathLike, shard: int) -> None:
+    """Takes back what a sidecar says, so that its shard is missing; what was drawn first stays known."""
+    told = sidecar(directory, shard)
+    path = sidecar_path(shard_path(directory, shard))
+    first = told.get("replaces") or {name: told[name] for name in FIRST if name in told}
+    if first:
+        files.write_json(path, {"replaces": first})
+    else:
+        path.unlink(missing_ok=True)
 
 
 def finish(directory: str | os.PathLike, manifest: Manifest) -> None:
     """Writes what TFDS reads a data set by; all shards must stand."""
-    directory = pathlib.Path(directory)
+    for name, data in described(directory, manifest).items():
+        files.write(pathlib.Path(directory) / name, data)
+
+
+def described(directory: str | os.PathLike, manifest: Manifest) -> dict[str, bytes]:
+    """Contents of the files that TFDS reads a data set by, by their names; all shards must stand."""
     shards = manifest.requests.shards
     sizes = [shard_path(directory, n).stat().st_size for n in range(len(shards))]
     with tempfile.TemporaryDirectory() as scratch:
         _features(manifest).save_config(scratch)  # features.json and a file with the class names
-        for file in sorted(pathlib.Path(scratch).iterdir()):
-            files.write(directory / file.name, file.read_bytes())
+        contents = {file.name: file.read_bytes() for file in sorted(pathlib.Path(scratch).iterdir())}
     info = {
         "name": NAME,
         "version": VERSION,
@@ -107,7 +129,7 @@ def finish(directory: str | os.PathLike, manifest: Manifest) -> None:
             }
         ],
     }
-    files.write_json(directory / "dataset_info.json", info)
+    return contents | {"dataset_info.json": f"{json.dumps(info, indent=2)}\n".encode()}
 
 
 def read(directory: str | os.PathLike, numbers: Sequence[int] | None = None) -> ImageSet:
@@ -146,7 +168,7 @@ def read(directory: str | os.PathLike, numbers: Sequence[int] | None = None) -> 
     if (labels < 0).any():
         raise InputError(
             f"{directory} lacks request {list(rows)[int(np.argmin(labels))]}, although its shard stands. "
-            "Delete that shard and run `jaxcil generate` again."
+            "Run `jaxcil verify` to see what is wrong."
         )
     return ImageSet(images, labels, manifest.class_names)
 
@@ -154,6 +176,54 @@ def read(directory: str | os.PathLike, numbers: Sequence[int] | None = None) -> 
 def shard_path(directory: str | os.PathLike, shard: int) -> pathlib.Path:
     """The file of a shard."""
     return pathlib.Path(directory) / f"{NAME}-train.array_record-{shard:05d}"
+
+
+def sidecar_path(path: pathlib.Path) -> pathlib.Path:
+    """The sidecar of the file of a shard."""
+    return path.with_name(f"{path.name}.json")
+
+
+def sidecar(directory: str | os.PathLike, shard: int) -> dict[str, Any]:
+    """What the sidecar of a shard says; nothing, where there is none or it is no JSON object."""
+    try:
+        told = files.read_json(sidecar_path(shard_path(directory, shard)))
+    except InputError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def made_for(manifest: Manifest, shard: int) -> str:
+    """A hash of all that decides what a shard holds."""
+    labels, indices = requests.located(manifest.requests, range(*manifest.requests.shards[shard]))
+    held = [[manifest.class_names[label], int(label), int(index)] for label, index in zip(labels, indices)]
+    return digest([manifest.config_hash, held])
+
+
+def sha256(path: pathlib.Path) -> str:
+    """The checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def serializer(manifest: Manifest) -> Callable[[dict[str, Any]], bytes]:
+    """A function from the fields of a record to its bytes, which are the same in every process."""
+    features = _features(manifest)
+    specs: Any = features.get_serialized_info()  # typed as if it were wider than what takes it
+    serializer = ExampleSerializer(specs)
+
+    def serialize(record: dict[str, Any]) -> bytes:
+        example = serializer.get_tf_example(features.encode_example(record))
+        # the fields are a protobuf map, which TFDS's own serialize_example writes in an order by chance
+        return example.SerializeToString(deterministic=True)
+
+    return serialize
+
+
+def parser(manifest: Manifest) -> Callable[[bytes], dict[str, Any]]:
+    """A function from the bytes of a record to its fields, the image still encoded."""
+    features: Any = _features(manifest)  # typed as if its fields could not be named
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    return lambda item: features.deserialize_example_np(item, decoders=decoders)
 
 
 def _features(manifest: Manifest) -> tfds.features.FeaturesDict:
@@ -175,39 +245,29 @@ def _records(
 ) -> list[Any]:
     """Records of a shard with their images still as PNG: those at some places, or all after a checksum."""
     path = shard_path(directory, shard)
-    if places is None and _sha256(path) != files.read_json(_sidecar_path(path))["sha256"]:
+    if places is None and sha256(path) != sidecar(directory, shard).get("sha256"):
         raise InputError(
-            f"{path} is damaged: its checksum is wrong. Delete it and run `jaxcil generate` again."
+            f"{path} is damaged: its checksum is wrong. Run `jaxcil verify {directory} --repair`."
         )
-    reader = ArrayRecordReader(str(path))
+    reader = ArrayRecordReader(str(path))  # opens anything: what is wrong is told later
     try:
         serialized = reader.read_all() if places is None else reader.read(places)
-    finally:
         reader.close()
-    features, decoders = _features(manifest), {"image": tfds.decode.SkipDecoding()}
-    return [features.deserialize_example_np(item, decoders=decoders) for item in serialized]
+    except (RuntimeError, IndexError) as error:
+        raise InputError(
+            f"{path} is damaged: {str(error) or 'it is cut off'}. Run `jaxcil verify {directory} --repair`."
+        ) from None
+    return [*map(parser(manifest), serialized)]
 
 
 def _stands(directory: str | os.PathLike, manifest: Manifest, shard: int) -> bool:
     path = shard_path(directory, shard)
-    if not (path.exists() and _sidecar_path(path).exists()):
-        return False
-    sidecar = files.read_json(_sidecar_path(path))
-    same = sidecar.get("made_for") == _made_for(manifest, shard)
-    return same and sidecar.get("bytes") == path.stat().st_size
+    told = sidecar(directory, shard) if path.exists() else {}
+    return told.get("made_for") == made_for(manifest, shard) and told.get("bytes") == path.stat().st_size
 
 
-def _made_for(manifest: Manifest, shard: int) -> str:
-    """A hash of all that decides what a shard holds."""
-    labels, indices = requests.located(manifest.requests, range(*manifest.requests.shards[shard]))
-    held = [[manifest.class_names[label], int(label), int(index)] for label, index in zip(labels, indices)]
-    return digest([manifest.config_hash, held])
-
-
-def _sidecar_path(path: pathlib.Path) -> pathlib.Path:
-    return path.with_name(f"{path.name}.json")
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _drawn_elsewhere(first: dict[str, Any], told: dict[str, Any]) -> bool:
+    """Whether the same requests came out with other bytes because of another backend or other versions."""
+    same_request = first.get("made_for") == told["made_for"]
+    same_maker = all(first.get(name) == told[name] for name in ("backend", "versions"))
+    return same_request and not same_maker and first.get("sha256") != told["sha256"]

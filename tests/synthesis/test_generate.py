@@ -102,7 +102,7 @@ def test_images_are_resized_to_the_size_asked_for():
 
 
 def test_an_image_that_is_not_finite_is_refused():
-    with pytest.raises(InputError, match="NaN"):
+    with pytest.raises(InputError, match=r"NaN or infinity. in image cat/0 .request 0."):
         stored(np.full((2, 2, 3), np.nan, np.float32), (2, 2))
 
 

@@ -87,6 +87,17 @@ def test_equal_configs_give_equal_files(finished, tmp_path):
     assert contents(tmp_path) == contents(finished)
 
 
+def test_the_fields_of_a_record_stand_in_the_order_of_their_names(finished):
+    # They are a protobuf map: in the order by chance of TFDS, another process would write other files.
+    reader = ArrayRecordReader(str(store.shard_path(finished, 1)))
+    for record in reader.read_all():
+        names = [b"\x0a\x02id", b"\x0a\x05image", b"\x0a\x05index", b"\x0a\x05label", b"\x0a\x07request"]
+        places = [record.find(name) for name in names]
+        assert places[0] > 0
+        assert places == sorted(places)
+    reader.close()
+
+
 @pytest.mark.parametrize("shard", [0, 1, 2])
 def test_a_deleted_shard_comes_back_with_the_same_bytes(shard, finished, tmp_path):
     make(tmp_path)
@@ -156,6 +167,8 @@ def test_a_damaged_shard_is_named(tmp_path):
     path.write_bytes(data)
     with pytest.raises(InputError, match="record-00001 is damaged: its checksum is wrong"):
         store.read(tmp_path)
+    with pytest.raises(InputError, match=r"record-00001 is damaged: .*verify .* --repair"):
+        store.read(tmp_path, [5])  # without a checksum
 
 
 def test_identity_comes_from_the_record_and_not_from_its_place(finished, tmp_path):
@@ -169,7 +182,7 @@ def test_identity_comes_from_the_record_and_not_from_its_place(finished, tmp_pat
         writer.write(record)
     writer.close()
     sidecar = path.with_name(f"{path.name}.json")
-    changed = files.read_json(sidecar) | {"sha256": store._sha256(path), "bytes": path.stat().st_size}
+    changed = files.read_json(sidecar) | {"sha256": store.sha256(path), "bytes": path.stat().st_size}
     files.write_json(sidecar, changed)
     for ours, theirs in zip(store.read(tmp_path), store.read(finished)):
         np.testing.assert_array_equal(ours, theirs)
