@@ -21,13 +21,14 @@ VERBS = {
     "run": "train and evaluate incremental learners, and write a report",
     "generate": "make a labelled image set from class names",
     "verify": "find what is damaged in such a set, and draw it again",
+    "import-images": "make a labelled image set from images of another tool",
     "train-generator": "train a small Stable Diffusion",
     "calibrate-sampler": "fit the noise of a sampler to a model at few calls",
     "evaluate-synthetic": "measure what a synthetic image set is worth",
     "compare-samplers": "measure the quality of samplers against their number of calls",
     "benchmark": "time a part of jaxcil beside its peer",
 }
-RESUMED = ("run", "generate", "train-generator", "compare-samplers")
+RESUMED = ("run", "generate", "import-images", "train-generator", "compare-samplers")
 INTERRUPTED = 75
 
 

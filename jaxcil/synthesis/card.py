@@ -37,12 +37,8 @@ def write_card(directory: str | os.PathLike) -> None:
 def card(manifest: Manifest) -> str:
     """The text of README.md, in the form of a data-set card."""
     counts = manifest.requests.images_a_class()
-    config = manifest.config
     height, width = manifest.image_size
-    examples = "\n".join(
-        f"- {prompts.prompt(config['templates'], manifest.class_names[0], n)}"
-        for n in range(len(config["templates"]))
-    )
+    came_from, how, licence = _imported(manifest) if "sources" in manifest.config else _drawn(manifest)
     names = ", ".join(f"{name} ({counts[label]})" for label, name in enumerate(manifest.class_names))
     return f"""---
 task_categories:
@@ -54,20 +50,13 @@ tags:
 
 # {manifest.requests.total} synthetic images of {len(manifest.class_names)} classes
 
-PNG images of {height} x {width} pixels, drawn by a text-to-image diffusion model from the names of their
-classes alone. No real image is among them, and nobody has looked at each one: a label is the class that was
-asked for.
+PNG images of {height} x {width} pixels, {came_from}
 
 ![Some images of each class](contact_sheet.png)
 
 Classes, with the number of images: {names}.
 
-Prompts of the first class, taken in turn:
-
-{examples}
-
-Guidance scale {config["guidance_scale"]:g}, {len(config["plan"]["keep"])} calls of the network an image, seed
-{config["seed"]}. `manifest.json` has the whole config (SHA-256 {manifest.config_hash}), each shard's `.json` file its
+{how} `manifest.json` has the whole config (SHA-256 {manifest.config_hash}), each shard's `.json` file its
 checksum and the versions and the device that made it.
 
 To read the set:
@@ -75,8 +64,40 @@ To read the set:
     import tensorflow_datasets as tfds
     source = tfds.builder_from_directory("THIS_DIRECTORY").as_data_source(split="train")
 
-The licence of the images follows from that of the model that drew them.
+{licence}
 """
+
+
+def _drawn(manifest: Manifest) -> tuple[str, str, str]:
+    """Of a set that `generate` made: where the images came from, how they were made, their licence."""
+    config = manifest.config
+    examples = "\n".join(
+        f"- {prompts.prompt(config['templates'], manifest.class_names[0], n)}"
+        for n in range(len(config["templates"]))
+    )
+    return (
+        "drawn by a text-to-image diffusion model from the names of their\n"
+        "classes alone. No real image is among them, and nobody has looked at each one: a label is the class that was\n"
+        "asked for.",
+        f"Prompts of the first class, taken in turn:\n\n{examples}\n\n"
+        f"Guidance scale {config['guidance_scale']:g}, {len(config['plan']['keep'])} calls of the network an image, "
+        f"seed\n{config['seed']}.",
+        "The licence of the images follows from that of the model that drew them.",
+    )
+
+
+def _imported(manifest: Manifest) -> tuple[str, str, str]:
+    """The same of a set that `import_images` made."""
+    config = manifest.config
+    sources = "\n".join(f"- `{name}` {checksum}" for name, checksum in config["sources"].items())
+    brought = "cut to the central square and resized" if config["pixels"]["resize"] else "in their own size"
+    return (
+        "made by another tool and imported by `jaxcil import-images`. What\n"
+        "made them, and from what, is not known here: a label is the folder or the archive an image lay in.",
+        f"Sources, with SHA-256 (of a folder, that of its list of checksums and names):\n\n{sources}\n\n"
+        f"Images were taken {brought};\nwhat was transparent is {config['pixels']['behind_alpha']}.",
+        "The licence of the images is that of their source.",
+    )
 
 
 def contact_sheet(

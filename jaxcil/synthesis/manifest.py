@@ -55,7 +55,7 @@ def begin(
     directory: str | os.PathLike,
     config: dict[str, Any],
     class_names: Sequence[str],
-    images_a_class: int,
+    images_a_class: int | Sequence[int],
     *,
     shard_size: int,
     notes: dict[str, Any] | None = None,
@@ -66,7 +66,7 @@ def begin(
       directory: exists and can be written.
       config: JSON values, with image_size = [height, width].
       class_names: all that the set is to have; those it has come first.
-      images_a_class: not fewer than it has.
+      images_a_class: not fewer than it has; or a number for each class, which then follows from the config.
       shard_size: requests in a shard.
       notes: JSON values that tell people where the config came from.
 
@@ -138,13 +138,13 @@ def _check_same(
     old: Manifest,
     config: dict[str, Any],
     class_names: Sequence[str],
-    images_a_class: int,
+    images_a_class: int | Sequence[int],
 ) -> None:
     differing = _differences(old.config, config)
     if old.class_names != tuple(class_names[: len(old.class_names)]):
         differing.append(("class_names (new ones go behind)", old.class_names, tuple(class_names)))
     most = max(old.requests.images_a_class().values(), default=0)
-    if images_a_class < most:
+    if isinstance(images_a_class, int) and images_a_class < most:
         differing.append(("images_a_class (may only grow)", most, images_a_class))
     if differing:
         lines = "\n".join(

@@ -38,20 +38,24 @@ class Requests(NamedTuple):
         return counts
 
 
-def extended(requests: Requests, num_classes: int, images_a_class: int, shard_size: int) -> Requests:
+def extended(
+    requests: Requests, num_classes: int, images_a_class: int | Sequence[int], shard_size: int
+) -> Requests:
     """The requests with all that is missing behind them.
 
     Args:
       requests: what the data set has; `Requests()` is an empty one.
       num_classes: labels 0 .. num_classes - 1 are asked for.
-      images_a_class: images 0 .. images_a_class - 1 of each; classes that have more keep them.
+      images_a_class: images 0 .. images_a_class - 1 of each, or a number for each label; classes that have more
+        keep them.
       shard_size: requests in a new shard; the last may hold fewer, and stays as it is from then on.
     """
     counts = requests.images_a_class()
+    asked = [images_a_class] * num_classes if isinstance(images_a_class, int) else images_a_class
     blocks = [
-        Block(label, counts.get(label, 0), images_a_class - counts.get(label, 0))
+        Block(label, counts.get(label, 0), asked[label] - counts.get(label, 0))
         for label in range(num_classes)
-        if counts.get(label, 0) < images_a_class
+        if counts.get(label, 0) < asked[label]
     ]
     start, stop = requests.total, requests.total + sum(block.count for block in blocks)
     shards = [(at, min(at + shard_size, stop)) for at in range(start, stop, shard_size)]

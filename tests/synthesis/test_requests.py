@@ -43,3 +43,8 @@ def test_any_numbers_are_located():
 def test_json_and_back():
     requests = extended(extended(Requests(), 2, 3, shard_size=4), 3, 4, shard_size=2)
     assert from_json(to_json(requests)) == requests
+
+
+def test_classes_may_have_different_numbers_of_images():
+    requests = extended(Requests(), 3, [2, 0, 3], shard_size=4)
+    assert listed(requests) == [(0, 0), (0, 1), (2, 0), (2, 1), (2, 2)]
