@@ -24,6 +24,7 @@ from jax.tree_util import Partial
 from jaxcil import keys
 from jaxcil.diffusion import pipeline
 from jaxcil.errors import InputError, unknown_name
+from jaxcil.evaluation.distances import balanced_energy_distance
 from jaxcil.solvers import Grid, NoiseScale, Plan, er_sde, phi, power, prior, product, sample, strength
 from jaxcil.solvers.calibrate import calibrate
 from jaxcil.synthesis import prompts
@@ -167,29 +168,6 @@ def calibrate_sampler(
     return Fitted(plan, fitted, fit.losses.tolist(), figures)
 
 
-def balanced_energy_distance(x: Array, y: Array) -> Array:
-    """2 E|x - y| - E|x - x'| - E|y - y'| for mixtures of P prompts in equal parts, without bias.
-
-    A latent is no pair with itself, so a set lacks pairs of one prompt. Those that are there stand for them:
-
-        E|x - x'| = (P R)^-2 (sum over all pairs |x - x'| + sum over pairs of one prompt |x - x'| / (R - 1)).   (1)
-
-    The estimator for independent draws takes the mean over all other pairs instead. With balanced prompts that is
-    too large, by more the more a prompt's latents are alike, and a fit would be paid for losing variety.
-
-    Args:
-      x: [R, P, D], R > 1 independent draws of each prompt.
-      y: [S, P, D], S > 1 draws of the other distribution.
-
-    References:
-      Székely and Rizzo, Energy statistics, 2013, for the distance; (1) is (P R)^-2 times a sum whose expectation
-      is taken prompt by prompt.
-    """
-    across, within_x, within_y = (_mean_distance(a, b) for a, b in ((x, y), (x, x), (y, y)))
-    of_one_prompt = [jnp.mean(_distances(z[:, None], z[None])) / (z.shape[1] * (len(z) - 1)) for z in (x, y)]
-    return 2 * across - within_x - within_y - of_one_prompt[0] - of_one_prompt[1]
-
-
 def verdict(held_out: dict[str, Any]) -> str:
     """What the held-out seeds say, in a line."""
     change = held_out["after_minus_before"]
@@ -272,17 +250,6 @@ def _loss(
 ) -> Array:
     x = _latents(model, text, guidance_scale, solver.plan(grid, parameters), key)
     return balanced_energy_distance(x, reference)
-
-
-def _distances(x: Array, y: Array) -> Array:
-    square = jnp.sum((x - y) ** 2, -1)
-    same = square == 0  # double where: the slope of a square root at 0
-    return jnp.where(same, 0.0, jnp.sqrt(jnp.where(same, 1.0, square)))
-
-
-def _mean_distance(x: Array, y: Array) -> Array:
-    x, y = (z.reshape(-1, z.shape[-1]) for z in (x, y))
-    return jnp.mean(jax.lax.map(lambda point: jnp.mean(_distances(point[None], y)), x, batch_size=64))
 
 
 def _key(seed: int, purpose: str) -> Array:

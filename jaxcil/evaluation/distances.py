@@ -21,6 +21,31 @@ def energy_distance(x: Array, y: Array) -> Array:
     return 2 * _mean_distance(x, y) - within[0] - within[1]
 
 
+def balanced_energy_distance(x: Array, y: Array) -> Array:
+    """2 E|x - y| - E|x - x'| - E|y - y'| for mixtures of P prompts in equal parts, without bias.
+
+    A latent is no pair with itself, so a set lacks pairs of one prompt. Those that are there stand for them:
+
+        E|x - x'| = (P R)^-2 (sum over all pairs |x - x'| + sum over pairs of one prompt |x - x'| / (R - 1)).   (1)
+
+    The estimator for independent draws takes the mean over all other pairs instead. With balanced prompts that is
+    too large, by more the more a prompt's latents are alike, and a fit would be paid for losing variety.
+
+    Args:
+      x: [R, P, D], R > 1 independent draws of each prompt.
+      y: [S, P, D], S > 1 draws of the other distribution.
+
+    References:
+      Székely and Rizzo, Energy statistics, 2013, for the distance; (1) is (P R)^-2 times a sum whose expectation
+      is taken prompt by prompt.
+    """
+    flat_x, flat_y = (z.reshape(-1, z.shape[-1]) for z in (x, y))
+    pairs = ((flat_x, flat_y), (flat_x, flat_x), (flat_y, flat_y))
+    across, within_x, within_y = (_mean_distance(a, b) for a, b in pairs)
+    of_one_prompt = [jnp.mean(_distances(z[:, None], z[None])) / (z.shape[1] * (len(z) - 1)) for z in (x, y)]
+    return 2 * across - within_x - within_y - of_one_prompt[0] - of_one_prompt[1]
+
+
 def sliced_wasserstein(x: Array, y: Array, directions: Array) -> Array:
     """2-Wasserstein distances of one-dimensional projections, as a root mean square over directions.
 
@@ -78,12 +103,13 @@ def precision_and_recall(real: Array, generated: Array, neighbours: int = 3) -> 
 
 
 def _mean_distance(x: Array, y: Array) -> Array:
-    def to_all(point: Array) -> Array:
-        square = jnp.sum((point[None] - y) ** 2, -1)
-        same = square == 0  # double where: the slope of a square root at 0
-        return jnp.mean(jnp.where(same, 0.0, jnp.sqrt(jnp.where(same, 1.0, square))))
+    return jnp.mean(jax.lax.map(lambda point: jnp.mean(_distances(point[None], y)), x, batch_size=64))
 
-    return jnp.mean(jax.lax.map(to_all, x, batch_size=64))
+
+def _distances(x: Array, y: Array) -> Array:
+    square = jnp.sum((x - y) ** 2, -1)
+    same = square == 0  # double where: the slope of a square root at 0
+    return jnp.where(same, 0.0, jnp.sqrt(jnp.where(same, 1.0, square)))
 
 
 def _squares(x: Array, y: Array) -> Array:

@@ -8,7 +8,7 @@ limit is one distribution, the model's.
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,9 @@ from jaxcil.evaluation.distances import precision_and_recall
 from jaxcil.evaluation.frechet import Moments, frechet_distance, moments
 from jaxcil.evaluation.samplers import SAMPLERS, plans_of
 from jaxcil.evaluation.synthetic import Classifier
-from jaxcil.solvers import Grid, Plan, scheduler_grid
+from jaxcil.solvers import Plan
 from jaxcil.synthesis import prompts
+from jaxcil.synthesis.generator import model_grid
 
 
 class Drawing(NamedTuple):
@@ -47,7 +48,7 @@ def image_features(
       drawing: what is drawn.
       classifier: gives the features.
     """
-    plans = plans_of((SAMPLERS[name] for name in names), functools.partial(_grid, drawing.model), calls)
+    plans = plans_of((SAMPLERS[name] for name in names), functools.partial(model_grid, drawing.model), calls)
     batches = [
         jnp.stack([classifier.features(pixels) for pixels in _pixels(drawing.model, plans, ids, image_keys)])
         for ids, image_keys in _batches(drawing, seed, images)
@@ -71,11 +72,6 @@ def image_quality(features: np.ndarray, real: np.ndarray, limit: Moments) -> dic
         "precision": float(precision),
         "recall": float(recall),
     }
-
-
-def _grid(model: StableDiffusion, steps: int) -> Grid:
-    config: dict[str, Any] = {**model.scheduler_config, "timestep_spacing": "trailing"}
-    return scheduler_grid(config, steps, final="zero")
 
 
 def _batches(drawing: Drawing, seed: int, images: int) -> Iterator[tuple[np.ndarray, Array]]:

@@ -12,11 +12,10 @@ exactly; "midpoint" replaces the integral by the middle of the step.
 """
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxcil.solvers.grid import Grid, check_grid, check_scalar, safe_sqrt, steps_of
+from jaxcil.solvers.grid import Grid, check_grid, check_scalar, gauss_legendre, safe_sqrt, steps_of
 from jaxcil.solvers.plan import Plan, plan_from_lam
 
 
@@ -86,5 +85,5 @@ def _mean_of_decay(decay: Array) -> Array:
     As the mean of 1 - e^(-a u) over u in [0, 1] by 16 Gauss points, which has no difference of near numbers; its
     relative error is below 1e-12 up to a = 20.
     """
-    nodes, weights = (jnp.asarray(a[None], decay.dtype) for a in np.polynomial.legendre.leggauss(16))
-    return -jnp.sum(jnp.expm1(-decay[:, None] * (nodes + 1) / 2) * weights / 2, 1)
+    nodes, weights = gauss_legendre(16, decay.dtype)
+    return -jnp.sum(jnp.expm1(-decay[:, None] * nodes) * weights, 1)

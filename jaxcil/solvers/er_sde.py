@@ -39,7 +39,16 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxcil.solvers.grid import Grid, Steps, check_grid, check_scalar, is_concrete, safe_sqrt, steps_of
+from jaxcil.solvers.grid import (
+    Grid,
+    Steps,
+    check_grid,
+    check_scalar,
+    gauss_legendre,
+    is_concrete,
+    safe_sqrt,
+    steps_of,
+)
 from jaxcil.solvers.noise_scale import NoiseScale, check_noise_scale, ode, phi, power
 from jaxcil.solvers.plan import Plan, noisy_start, plan_from_lam
 
@@ -200,10 +209,8 @@ def _table(
 
 def _gauss(steps: Steps, points: int) -> tuple[Array, Array]:
     """Gauss-Legendre nodes u [N, P] on [0, L] and weights [1, P] whose sum is 1."""
-    nodes, weights = (
-        jnp.asarray(a[None], steps.length.dtype) for a in np.polynomial.legendre.leggauss(points)
-    )
-    return steps.length[:, None] * (nodes + 1) / 2, weights / 2
+    nodes, weights = gauss_legendre(points, steps.length.dtype)
+    return steps.length[:, None] * nodes, weights
 
 
 def _parts_of_dk(noise_scale: NoiseScale, steps: Steps) -> Array:

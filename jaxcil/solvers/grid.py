@@ -231,6 +231,12 @@ def safe_sqrt(values: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, values, 1.0)), 0.0)
 
 
+def gauss_legendre(points: int, dtype: Any) -> tuple[Array, Array]:
+    """Nodes [1, P] on [0, 1] and weights [1, P] of sum 1."""
+    nodes, weights = (jnp.asarray(a[None], dtype) for a in np.polynomial.legendre.leggauss(points))
+    return (nodes + 1) / 2, weights / 2
+
+
 def check_scalar(name: str, value: ArrayLike, high: float = math.inf, *, advice: str = "") -> None:
     """Refuses a setting that is not one number in [0, high], or not finite."""
     if jnp.ndim(value) > 0:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcil.evaluation.calibration import balanced_energy_distance, verdict
+from jaxcil.evaluation.calibration import verdict
+from jaxcil.evaluation.distances import balanced_energy_distance
 
 
 def test_prompts_without_spread_have_no_distance_to_themselves():
