@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
 
 def _train(config, workdir: str) -> None:
     from jaxcil.data import datasets  # here, so that a mistyped flag is told at once
-    from jaxcil.diffusion import pipeline
+    from jaxcil.diffusion import folder
     from jaxcil.diffusion.train import train_pipeline
     from jaxcil.progress import Progress
     from jaxcil.run_settings import check_counts
@@ -65,5 +65,5 @@ def _train(config, workdir: str) -> None:
             checkpoints=lambda name: Checkpoints(f"{workdir}/checkpoints/{name}"),
             tell=tell,
         )
-    pipeline.save(f"{workdir}/pipeline", model, dtype=config.dtype)
+    folder.save(f"{workdir}/pipeline", model, dtype=config.dtype)
     print(f"{workdir}/pipeline")

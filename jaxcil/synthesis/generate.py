@@ -22,7 +22,8 @@ from PIL import Image
 
 from jaxcil import files, keys
 from jaxcil.diffusion.config import config_of
-from jaxcil.diffusion.pipeline import PARTS, StableDiffusion, check_plan, text_to_image
+from jaxcil.diffusion.folder import PARTS
+from jaxcil.diffusion.pipeline import StableDiffusion, check_plan, text_to_image
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
 from jaxcil.progress import Progress

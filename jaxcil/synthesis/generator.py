@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxcil import files
-from jaxcil.diffusion import pipeline
+from jaxcil.diffusion import folder, pipeline
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.solvers import Grid, Plan, er_sde, scheduler_grid
 from jaxcil.synthesis.generate import generate
@@ -21,9 +21,9 @@ ORDERS = (1, 2, 3)
 def load_model(model: str) -> pipeline.StableDiffusion:
     """The embedded generator of that name, or the pipeline in a folder of diffusers' layout."""
     if model in EMBEDDED:
-        return pipeline.load(str(EMBEDDED[model]))
+        return folder.load(str(EMBEDDED[model]))
     if pathlib.Path(model).is_dir():
-        return pipeline.load(model)
+        return folder.load(model)
     raise InputError(
         f"{unknown_name('embedded generator', model, EMBEDDED)} Or give a folder that holds a pipeline."
     )
