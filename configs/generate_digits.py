@@ -5,6 +5,11 @@
 1,000 images in 35 seconds on two CPU cores. Another model and other names:
 
     --config.model=FOLDER --config.class_names=cat,dog --config.templates="a photo of a {}"
+
+Known names, all their synonyms, and several guidance scales in turn:
+
+    --config.class_list=imagenet1k --config.synonyms=all --config.templates="a {photo|picture} of a {}"
+    --config.guidance_scale=1.5,2,3 --config.negative_prompt="blurry, cropped"
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -14,10 +19,14 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.model = "digits"  # or a folder that holds a Stable Diffusion 1.x or 2.x of diffusers
     config.class_names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    # instead of these names cifar10, cifar100, imagenet1k, a file (a class a line) or tfds:BUILDER
+    config.class_list = config_dict.placeholder(str)
+    config.synonyms = "first"  # of the list's names for a class; or "all", in turn
     config.templates = ("a handwritten digit {}", "the digit {}", "a scan of the number {}", "{}")
     config.images_a_class = 100
     config.image_size = config_dict.placeholder(int)  # side of the stored images; None keeps the model's own
-    config.guidance_scale = 2.0
+    config.negative_prompt = ""
+    config.guidance_scale = (2.0,)  # several are taken in turn
     config.order = 3
     config.calls = 20
     config.plan = config_dict.placeholder(

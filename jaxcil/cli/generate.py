@@ -2,6 +2,8 @@
 
 Draws a labelled image set from class names into DIR: ArrayRecord shards that TFDS reads, a manifest, a card and a
 contact sheet. Given again, it makes what is missing; with more classes or images a class, it extends the set.
+Classes are those of class_names, or of a class_list: cifar10, cifar100, imagenet1k, tfds:BUILDER, or a file with a
+class a line, synonyms behind commas and a definition behind a semicolon.
 """
 
 from jaxcil.cli.main import parse
@@ -14,7 +16,10 @@ def main(arguments: list[str]) -> None:
     from jaxcil.synthesis.generator import generate_by_name  # here, so that a mistyped flag is told at once
 
     settings = config.to_dict()
+    class_names = settings.pop("class_names")
+    if settings.get("class_list"):  # takes their place
+        class_names = None
     with locked(others["workdir"]):
-        manifest = generate_by_name(others["workdir"], settings.pop("class_names"), **settings)
+        manifest = generate_by_name(others["workdir"], class_names, **settings)
     print(f"{manifest.requests.total} images of {len(manifest.class_names)} classes: {others['workdir']}")
     print(f"{others['workdir']}/contact_sheet.png")

@@ -3,13 +3,14 @@
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxcil import files
 from jaxcil.data.png import png
-from jaxcil.synthesis import prompts, requests, store
+from jaxcil.synthesis import conditions, prompts, requests, store
 from jaxcil.synthesis.manifest import Manifest, read_manifest
 
 # Small images are enlarged by whole factors up to this side, large ones made smaller.
@@ -17,6 +18,8 @@ CELL = 64
 GAP = 2
 # A sheet shows this many images a class, and classes evenly spread where there are more.
 SHEET_COLUMNS, SHEET_ROWS = 10, 50
+# A card shows so many prompts, if there are as many.
+EXAMPLES = 20
 
 
 def write_card(directory: str | os.PathLike) -> None:
@@ -28,9 +31,8 @@ def write_card(directory: str | os.PathLike) -> None:
     labels, indices = requests.located(manifest.requests, range(manifest.requests.total))
     shown = np.flatnonzero(np.isin(labels, chosen) & (indices < SHEET_COLUMNS))
     sheet = store.read(directory, [int(n) for n in shown])
-    contact_sheet(
-        sheet.images, sheet.labels, sheet.class_names, directory / "contact_sheet.png", columns=SHEET_COLUMNS
-    )
+    called = [manifest.phrases.get(name, (name,))[0] for name in sheet.class_names]
+    contact_sheet(sheet.images, sheet.labels, called, directory / "contact_sheet.png", columns=SHEET_COLUMNS)
     files.write(directory / "README.md", card(manifest))
 
 
@@ -39,7 +41,10 @@ def card(manifest: Manifest) -> str:
     counts = manifest.requests.images_a_class()
     height, width = manifest.image_size
     came_from, how, licence = _imported(manifest) if "sources" in manifest.config else _drawn(manifest)
-    names = ", ".join(f"{name} ({counts[label]})" for label, name in enumerate(manifest.class_names))
+    names = ", ".join(
+        f"{name} ({'; '.join([*manifest.phrases.get(name, ()), str(counts[label])])})"
+        for label, name in enumerate(manifest.class_names)
+    )
     return f"""---
 task_categories:
 - image-classification
@@ -71,17 +76,15 @@ To read the set:
 def _drawn(manifest: Manifest) -> tuple[str, str, str]:
     """Of a set that `generate` made: where the images came from, how they were made, their licence."""
     config = manifest.config
-    examples = "\n".join(
-        f"- {prompts.prompt(config['templates'], manifest.class_names[0], n)}"
-        for n in range(len(config["templates"]))
-    )
+    phrases = manifest.phrases.get(manifest.class_names[0], ())
+    turns = len(config["templates"]) * max(1, len(phrases))
+    examples = "\n".join(f"- {conditions.prompt_of(manifest, 0, n)}" for n in range(min(turns, EXAMPLES)))
     return (
         "drawn by a text-to-image diffusion model from the names of their\n"
         "classes alone. No real image is among them, and nobody has looked at each one: a label is the class that was\n"
         "asked for.",
         f"Prompts of the first class, taken in turn:\n\n{examples}\n\n"
-        f"Guidance scale {config['guidance_scale']:g}, {len(config['plan']['keep'])} calls of the network an image, "
-        f"seed\n{config['seed']}.",
+        f"{_guidance(config)}, {len(config['plan']['keep'])} calls of the network an image, seed\n{config['seed']}.",
         "The licence of the images follows from that of the model that drew them.",
     )
 
@@ -132,6 +135,18 @@ def contact_sheet(
             cell = Image.fromarray(images[number]).resize((width, height), how)
             sheet.paste(cell, (margin + column * (width + GAP), top))
     files.write(path, png(np.asarray(sheet)))
+
+
+def _guidance(config: dict[str, Any]) -> str:
+    """How the images were guided, in words."""
+    scales = config["guidance_scale"]
+    said = (
+        f"Guidance scales {', '.join(f'{scale:g}' for scale in scales)} in turn"
+        if isinstance(scales, list)
+        else f"Guidance scale {scales:g}"
+    )
+    negative = config.get("negative_prompt")
+    return f"{said}, away from {negative!r}" if negative else said
 
 
 def _cell(size: tuple[int, ...]) -> tuple[int, int]:

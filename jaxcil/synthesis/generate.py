@@ -9,9 +9,8 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,11 +27,11 @@ from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
 from jaxcil.progress import Progress
 from jaxcil.solvers.plan import Plan
-from jaxcil.synthesis import card, prompts, requests, store
+from jaxcil.synthesis import card, conditions, prompts, requests, store
 from jaxcil.synthesis.manifest import Manifest, begin, digest
 
-# (token ids [B, L], keys [B]) -> images [B, H, W, 3] float32 in [-1, 1], for one B.
-Draw = Callable[[np.ndarray, Array], Array]
+# (token ids [B, L], keys [B], guidance scales [B]) -> images [B, H, W, 3] float32 in [-1, 1], for one B.
+Draw = Callable[[np.ndarray, Array, np.ndarray], Array]
 
 
 def generate(
@@ -43,7 +42,9 @@ def generate(
     images_a_class: int,
     *,
     templates: Sequence[str] = prompts.PHOTO_TEMPLATES,
-    guidance_scale: float = 2.0,
+    phrases: Mapping[str, Sequence[str]] | None = None,
+    negative_prompt: str = "",
+    guidance_scale: float | Sequence[float] = 2.0,
     seed: int = 0,
     batch_size: int = 8,
     shard_size: int = 1000,
@@ -58,8 +59,11 @@ def generate(
       plan: a solver's table on a grid of the model.
       class_names: distinct; position is label. To extend a set, put new names behind.
       images_a_class: at least 1; may be larger than before.
-      templates: prompts with {} for the class name.
-      guidance_scale: of classifier-free guidance; 1 is none.
+      templates: prompts with {} for the class and {a|b} for choices; taken in turn.
+      phrases: what prompts call a class, in turn, for those that they do not call by their name; of
+        `prompts.listed_phrases`, or one's own.
+      negative_prompt: what to keep away from, in all images.
+      guidance_scale: of classifier-free guidance; 1 is none; several are taken in turn.
       seed: of all noise.
       batch_size: images a device and call.
       shard_size: images a file; what one interruption can cost.
@@ -75,6 +79,11 @@ def generate(
     """
     prompts.check_class_names(class_names)
     prompts.check_templates(templates)
+    prompts.check_phrases(phrases or {}, class_names)
+    prompts.check_negative_prompt(negative_prompt)
+    scales = conditions.checked_scales(guidance_scale)
+    if negative_prompt and np.equal(scales, 1).all():
+        raise InputError("a negative prompt acts through guidance, and guidance_scale is 1: none. Raise it.")
     for name, value in (
         ("images_a_class", images_a_class),
         ("batch_size", batch_size),
@@ -83,10 +92,8 @@ def generate(
     ):
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}.")
-    if not (math.isfinite(guidance_scale) and 0 <= seed < 2**32):
-        raise InputError(
-            f"guidance_scale must be finite and seed from 0 to 2^32 - 1, got {guidance_scale} and {seed}."
-        )
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must lie in [0, 2^32 - 1], got {seed}.")
     check_plan(model, plan)
     drawn_size = _drawn_size(model)
     directory = files.writable_directory(directory)
@@ -96,13 +103,16 @@ def generate(
             field: np.asarray(value, float).tolist() for field, value in dataclasses.asdict(plan).items()
         },
         "templates": list(templates),
-        "guidance_scale": float(guidance_scale),
+        "guidance_scale": scales,
+        **({"negative_prompt": negative_prompt} if negative_prompt else {}),
         "seed": seed,
         "image_size": list(drawn_size) if image_size is None else [image_size, image_size],
         "batch_size": batch_size,
         "shard_size": shard_size,
     }
-    manifest = begin(directory, config, class_names, images_a_class, shard_size=shard_size, notes=notes)
+    manifest = begin(
+        directory, config, class_names, images_a_class, shard_size=shard_size, notes=notes, phrases=phrases
+    )
     if store.missing_shards(directory, manifest):
         draw_missing(directory, manifest, model)
     store.finish(directory, manifest)
@@ -120,18 +130,19 @@ def draw_missing(directory: str | os.PathLike, manifest: Manifest, model: Stable
     """
     config, on = manifest.config, mesh.generation_mesh()
     plan = Plan(**{field: jnp.asarray(values, jnp.float32) for field, values in config["plan"].items()})
-    draw = drawing(model, plan, config["guidance_scale"], on)
+    draw = drawing(model, plan, on, config.get("negative_prompt", ""))
     fill(directory, manifest, draw, model.tokenize, batch=config["batch_size"] * mesh.data_devices(on))
 
 
-def drawing(model: StableDiffusion, plan: Plan, guidance_scale: float, on: jax.sharding.Mesh) -> Draw:
-    """One compiled program from token ids and keys to images, its batch spread over the devices of a mesh."""
+def drawing(model: StableDiffusion, plan: Plan, on: jax.sharding.Mesh, negative_prompt: str) -> Draw:
+    """One compiled program from ids, keys and scales to images, its batch spread over the devices of a mesh."""
+    negative_ids = model.tokenize([negative_prompt]) if negative_prompt else None
     model, plan = mesh.place((model, plan), mesh.everywhere(on))
     program = jax.jit(text_to_image)
 
-    def draw(ids: np.ndarray, image_keys: Array) -> Array:
-        ids, image_keys = mesh.shard_batch(on, (ids, image_keys))
-        return program(model, plan, ids, image_keys, guidance_scale=guidance_scale)
+    def draw(ids: np.ndarray, image_keys: Array, scales: np.ndarray) -> Array:
+        ids, image_keys, scales = mesh.shard_batch(on, (ids, image_keys, scales))
+        return program(model, plan, ids, image_keys, guidance_scale=scales, negative_ids=negative_ids)
 
     return draw
 
@@ -202,12 +213,13 @@ def _images(
         chunk = numbers[start : start + batch]
         full = [*chunk, *[chunk[-1]] * (batch - len(chunk))]
         labels, indices = requests.located(manifest.requests, full)
-        texts = [
-            prompts.prompt(manifest.config["templates"], manifest.class_names[label], int(index))
-            for label, index in zip(labels, indices)
-        ]
-        ids = tokenize(texts)
-        ahead.append((chunk, draw(ids, make_keys(labels.astype(np.uint32), indices.astype(np.uint32)))))
+        places = list(zip(labels.tolist(), indices.tolist()))
+        ids = tokenize([conditions.prompt_of(manifest, label, index) for label, index in places])
+        scales = np.array(
+            [conditions.scale_of(manifest, label, index) for label, index in places], np.float32
+        )
+        image_keys = make_keys(labels.astype(np.uint32), indices.astype(np.uint32))
+        ahead.append((chunk, draw(ids, image_keys, scales)))
         if len(ahead) > 1:
             yield from _stored(manifest, *ahead.pop(0))
     for chunk, drawn in ahead:

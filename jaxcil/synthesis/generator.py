@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxcil import files
+from jaxcil.data.class_names.class_list import read_class_list
 from jaxcil.diffusion import folder, pipeline
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.solvers import Grid, Plan, er_sde, scheduler_grid
+from jaxcil.synthesis import prompts
 from jaxcil.synthesis.generate import generate
 from jaxcil.synthesis.manifest import Manifest
 from jaxcil.synthesis.plan_file import read_plan
@@ -68,29 +70,42 @@ def er_sde_plan(model: pipeline.StableDiffusion, order: int, calls: int) -> Plan
 
 def generate_by_name(
     directory: str | os.PathLike,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None,
     *,
     model: str,
     order: int,
     calls: int,
     images_a_class: int,
     plan: str | os.PathLike | None = None,
+    class_list: str | None = None,
+    synonyms: str = "first",
     **options: Any,
 ) -> Manifest:
     """A synthetic data set from what a config says.
 
     Args:
       directory: as in `generate`, as are the class names, images_a_class and the options.
-      class_names: as above.
+      class_names: as above; None takes all of the list.
       model: as in `load_model`.
       order: as in `er_sde_plan`, as are the calls.
       calls: as above.
       images_a_class: as above.
       plan: a file of `plan_file`, in place of ER-SDE with that order and those calls.
+      class_list: as in `read_class_list`: what prompts call the classes. None: by their names.
+      synonyms: of the list; as in `prompts.listed_phrases`.
       **options: as above.
     """
     files.writable_directory(directory)  # said before a large model is read
     table, made_by = (None, {}) if plan is None else read_plan(plan)
+    phrases = {}
+    if class_list is not None:
+        entries = read_class_list(class_list)
+        class_names = [entry.name for entry in entries] if class_names is None else class_names
+        phrases = prompts.listed_phrases(entries, class_names, synonyms)
+    elif class_names is None:
+        raise InputError("expected class names, or a class list to take them from, got neither.")
+    elif synonyms != "first":
+        raise InputError(f"synonyms={synonyms!r} needs a class list that tells them; give class_list.")
     pipe = load_model(model)
     if table is None:
         table = er_sde_plan(pipe, order, calls)
@@ -104,4 +119,8 @@ def generate_by_name(
     else:
         pipeline.check_plan(pipe, table)
         notes = {"model": model, "plan": str(plan), "calls": table.rows, "made_by": made_by}
-    return generate(directory, pipe, table, class_names, images_a_class, notes=notes, **options)
+    if class_list is not None:
+        notes |= {"class_list": class_list, "synonyms": synonyms}
+    return generate(
+        directory, pipe, table, class_names, images_a_class, phrases=phrases, notes=notes, **options
+    )

@@ -10,7 +10,8 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jaxcil
@@ -33,6 +34,8 @@ class Manifest(NamedTuple):
     requests: Requests
     notes: dict[str, Any]  # where the config came from; not compared
     versions: dict[str, str]  # when the data set was begun
+    # what prompts call a class, by its name; a class that is called by its name alone is not there
+    phrases: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @property
     def config_hash(self) -> str:
@@ -59,6 +62,7 @@ def begin(
     *,
     shard_size: int,
     notes: dict[str, Any] | None = None,
+    phrases: Mapping[str, Sequence[str]] | None = None,
 ) -> Manifest:
     """Writes the manifest of a new data set, goes on with one, or extends it.
 
@@ -69,6 +73,7 @@ def begin(
       images_a_class: not fewer than it has; or a number for each class, which then follows from the config.
       shard_size: requests in a shard.
       notes: JSON values that tell people where the config came from.
+      phrases: what prompts call the classes that they do not call by their name alone.
 
     Raises:
       InputError: names every field in which the data set that stands there differs.
@@ -77,19 +82,21 @@ def begin(
     # a set without a shard may be begun again, with what was wrong in its config put right
     begun = any(pathlib.Path(directory).glob("*.array_record-*"))
     old = read_manifest(directory) if path.exists() and begun else None
+    said = {name: tuple(texts) for name, texts in (phrases or {}).items()}
     if old is None:
         old_requests, versions = Requests(), package_versions()
     else:
-        _check_same(directory, old, config, class_names, images_a_class)
+        _check_same(directory, old, config, class_names, images_a_class, said)
         old_requests, config, versions = old.requests, old.config, old.versions
     asked = requests.extended(old_requests, len(class_names), images_a_class, shard_size)
-    manifest = Manifest(config, tuple(class_names), asked, notes or {}, versions)
+    manifest = Manifest(config, tuple(class_names), asked, notes or {}, versions, said)
     if manifest != old:
         files.write_json(
             path,
             {
                 "schema": 1,
                 "class_names": list(manifest.class_names),
+                **({"phrases": said} if said else {}),
                 "images_a_class": images_a_class,
                 "config_hash": manifest.config_hash,
                 "config": config,
@@ -118,8 +125,9 @@ def read_manifest(directory: str | os.PathLike) -> Manifest:
             requests.from_json(value["requests"]),
             value["notes"],
             value["versions"],
+            {name: tuple(texts) for name, texts in value.get("phrases", {}).items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is not the manifest of a synthetic data set: {error!r}.") from None
 
 
@@ -139,10 +147,16 @@ def _check_same(
     config: dict[str, Any],
     class_names: Sequence[str],
     images_a_class: int | Sequence[int],
+    phrases: Mapping[str, tuple[str, ...]],
 ) -> None:
     differing = _differences(old.config, config)
     if old.class_names != tuple(class_names[: len(old.class_names)]):
         differing.append(("class_names (new ones go behind)", old.class_names, tuple(class_names)))
+    differing += [
+        (f"phrases.{name}", old.phrases.get(name), phrases.get(name))
+        for name in old.class_names
+        if name in class_names and old.phrases.get(name) != phrases.get(name)
+    ]
     most = max(old.requests.images_a_class().values(), default=0)
     if isinstance(images_a_class, int) and images_a_class < most:
         differing.append(("images_a_class (may only grow)", most, images_a_class))

@@ -1,15 +1,25 @@
 """Class names to prompts.
 
-Image (class, index) has template number index modulo the number of templates, so that every class has the
-same mix of prompts, however many images it gets.
+A template holds {} where the class goes, and may hold choices: "a {photo|picture} of a {}". Image (class, index)
+has template number index modulo the number of templates, so that every class has the same mix of prompts,
+however many images it gets. A class may have several phrases ("couch", "sofa"); they are taken in turn too, beside
+the templates so that every pair comes up. Choices are drawn, by a hash of class and index. Nothing depends on what
+else is in the data set, so an image has the same prompt for ever.
 """
 
-from collections.abc import Sequence
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from jaxcil.errors import InputError
+from jaxcil.data.class_names.class_list import ClassEntry
+from jaxcil.errors import InputError, unknown_name
 
 # For natural images; a few of the templates that CLIP was tested with (Radford et al., arXiv:2103.00020).
 PHOTO_TEMPLATES = ("a photo of a {}", "a good photo of a {}", "a close-up photo of a {}", "a photo of the {}")
+SYNONYMS = ("first", "all")
+CHOICE = re.compile(r"\{([^{}]*\|[^{}]*)\}")
 
 
 def readable(class_name: str) -> str:
@@ -17,27 +27,110 @@ def readable(class_name: str) -> str:
     return " ".join(class_name.replace("_", " ").split())
 
 
-def prompt(templates: Sequence[str], class_name: str, index: int) -> str:
-    """The prompt of image `index` of a class."""
-    return templates[index % len(templates)].replace("{}", readable(class_name))
+def prompt(templates: Sequence[str], class_name: str, index: int, phrases: Sequence[str] = ()) -> str:
+    """The prompt of image `index` of a class.
+
+    Args:
+      templates: taken in turn.
+      class_name: said as words where there are no phrases.
+      index: of the image within its class.
+      phrases: what the class is called, taken in turn.
+    """
+    template = templates[index % len(templates)]
+    phrase = phrases[in_turn(index, len(templates), len(phrases))] if phrases else readable(class_name)
+    places = iter(range(len(template)))
+
+    def chosen(match: re.Match[str]) -> str:
+        options = match[1].split("|")
+        return options[_drawn(f"{class_name}\n{index}\n{next(places)}", len(options))]
+
+    return CHOICE.sub(chosen, template).replace("{}", phrase)
+
+
+def in_turn(index: int, period: int, size: int) -> int:
+    """Which of `size` things image `index` has, beside others that come round every `period` images.
+
+    They are taken one after the other, with one step more whenever both would come round together: any
+    `period * size` images in a row have each pair once.
+    """
+    together = math.lcm(period, size)
+    return (index + index // together % math.gcd(period, size)) % size
+
+
+def listed_phrases(
+    entries: Sequence[ClassEntry], class_names: Sequence[str], synonyms: str = "first"
+) -> dict[str, tuple[str, ...]]:
+    """What prompts call the classes of a list, with the definition behind each name: "crane, a large bird".
+
+    Args:
+      entries: the whole list.
+      class_names: those of it that are wanted.
+      synonyms: "first" takes the first of several names, "all" takes all but those that another class has too.
+
+    Returns:
+      Phrases by class name; classes that are called by their name alone are left out.
+
+    Raises:
+      InputError: for an unknown class or setting, or where two classes would have the same prompts.
+    """
+    if synonyms not in SYNONYMS:
+        raise unknown_name("setting of synonyms", synonyms, SYNONYMS)
+    known = {entry.name: entry for entry in entries}
+    for name in class_names:
+        if name not in known:
+            raise unknown_name("class in the list", name, known)
+    # case does not tell names apart: CLIP's tokenizer lowers it
+    shared = Counter(word for entry in entries for word in {_same(word) for word in entry.words})
+    phrases, named = {}, {}
+    for entry in (known[name] for name in class_names):
+        first, *others = dict.fromkeys(readable(word) for word in entry.words)
+        words = [first, *(word for word in others if synonyms == "all" and shared[_same(word)] == 1)]
+        texts = tuple(f"{word}, {entry.definition}" if entry.definition else word for word in words)
+        for text in texts:
+            other = named.setdefault(_same(text), entry.name)
+            if other != entry.name:
+                raise InputError(
+                    f"the classes {other!r} and {entry.name!r} would both be prompted as {text!r}. Put a "
+                    "definition behind their names in a file: `name; definition`."
+                )
+        if texts != (readable(entry.name),):
+            phrases[entry.name] = texts
+    return phrases
 
 
 def check_templates(templates: Sequence[str]) -> None:
     """Refuses templates that would not name the class.
 
     Raises:
-      InputError: there are none, or one does not hold {} exactly once.
+      InputError: there are none, or one does not hold {} exactly once, or has braces that are no choice.
     """
     if isinstance(templates, str) or not templates:
         raise InputError(
             f"expected one or more templates such as 'a photo of a {{}}' in a tuple, got {templates!r}."
         )
     for template in templates:
-        if template.count("{}") != 1:
+        if not isinstance(template, str) or template.count("{}") != 1:
             raise InputError(
                 f"a template holds {{}} once, where the class name goes, got {template!r}. "
                 "Write for instance 'a photo of a {}'."
             )
+        if set("{}") & set(CHOICE.sub("", template).replace("{}", "")):
+            raise InputError(
+                f"in the template {template!r} some braces are neither {{}} nor a choice. Write for instance "
+                "'a {photo|picture} of a {}'; a choice within a choice is not possible."
+            )
+
+
+def check_negative_prompt(text: str) -> None:
+    """Refuses a negative prompt that is not one line of plain text; the empty one is allowed.
+
+    Raises:
+      InputError: it is none, or holds braces, which mean nothing in it.
+    """
+    if not isinstance(text, str) or set(text) & set("{}") or len(text.splitlines()) > 1:
+        raise InputError(
+            f"negative_prompt must be one line of text without braces, the same for all images, got {text!r}."
+        )
 
 
 def check_class_names(class_names: Sequence[str]) -> None:
@@ -53,6 +146,33 @@ def check_class_names(class_names: Sequence[str]) -> None:
             raise InputError(
                 f"a class name is a line of text without blanks at its ends, got {name!r}. Rename the class."
             )
-    twice = [name for name in dict.fromkeys(class_names) if list(class_names).count(name) > 1]
+    twice = [name for name, times in Counter(class_names).items() if times > 1]
     if twice:
         raise InputError(f"class names must differ, but {', '.join(map(repr, twice))} came more than once.")
+
+
+def check_phrases(phrases: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> None:
+    """Refuses phrases for classes that are not there, or that say nothing.
+
+    Raises:
+      InputError: names the class.
+    """
+    for name, texts in phrases.items():
+        if name not in class_names:
+            raise unknown_name("class for these phrases", name, class_names)
+        if isinstance(texts, str) or not texts or not all(map(_is_text, texts)):
+            raise InputError(f"the phrases of {name!r} must be a tuple of texts, none empty, got {texts!r}.")
+
+
+def _same(text: str) -> str:
+    """Equal for texts that CLIP reads alike."""
+    return readable(text).casefold()
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _drawn(what: str, count: int) -> int:
+    """A number in [0, count) that depends on a text alone; of 64 bits, so that none is favoured."""
+    return int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], "big") % count

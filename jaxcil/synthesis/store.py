@@ -196,7 +196,8 @@ def made_for(manifest: Manifest, shard: int) -> str:
     """A hash of all that decides what a shard holds."""
     labels, indices = requests.located(manifest.requests, range(*manifest.requests.shards[shard]))
     held = [[manifest.class_names[label], int(label), int(index)] for label, index in zip(labels, indices)]
-    return digest([manifest.config_hash, held])
+    said = {name: manifest.phrases[name] for name, *_ in held if name in manifest.phrases}
+    return digest([manifest.config_hash, held, *([said] if said else [])])
 
 
 def sha256(path: pathlib.Path) -> str:

@@ -65,6 +65,26 @@ def test_a_second_run_compiles_nothing(made, model, plan, monkeypatch):
     assert {path.name: path.read_bytes() for path in made.iterdir()} == before
 
 
+def test_images_follow_their_own_scale_and_the_negative_prompt(model, plan, tmp_path):
+    options = OPTIONS | {"templates": ("a photo of a {}",), "negative_prompt": "blurry"}
+    manifest = generate(tmp_path, model, plan, ("cat",), 3, guidance_scale=(1.0, 4.0), **options)
+    assert manifest.config["guidance_scale"] == [1.0, 4.0]
+    image_keys = keys.image_keys(keys.root_key(5), np.zeros(3, np.uint32), np.arange(3, dtype=np.uint32))
+    ids, negative = model.tokenize(["a photo of a cat"] * 3), model.tokenize(["blurry"])
+    program = jax.jit(sd.text_to_image)
+    drawn = [
+        np.asarray(program(model, plan, ids, image_keys, guidance_scale=scale, negative_ids=negative))
+        for scale in (1.0, 4.0)
+    ]
+    expected = (np.stack([drawn[0][0], drawn[1][1], drawn[0][2]]) / 2 + 0.5) * 255
+    # As above: pixels to the rounding of the network; the other scale is far off.
+    images = store.read(tmp_path).images
+    np.testing.assert_allclose(images, expected, atol=0.6)
+    assert np.abs(images[1] - (drawn[0][1] / 2 + 0.5) * 255).max() > 2
+    card = (tmp_path / "README.md").read_text()
+    assert "Guidance scales 1, 4 in turn, away from 'blurry'" in card
+
+
 def test_a_model_with_one_other_parameter_is_another_model(model):
     leaves, tree = jax.tree.flatten(model)
     changed = jax.tree.unflatten(tree, [*leaves[:-1], leaves[-1] + 1e-3])
@@ -76,14 +96,14 @@ def config_of_one_request(size=(2, 2)):
     from jaxcil.synthesis.manifest import Manifest
     from jaxcil.synthesis.requests import Requests, extended
 
-    config = {"image_size": list(size), "templates": ["{}"], "seed": 0}
+    config = {"image_size": list(size), "templates": ["{}"], "guidance_scale": 2.0, "seed": 0}
     return Manifest(config, ("cat",), extended(Requests(), 1, 1, 1), {}, {})
 
 
 def stored(image, size):
     """What is stored of one drawn image [H, W, 3]."""
     manifest = config_of_one_request(size)
-    draw = lambda ids, keys: image[None]  # noqa: E731
+    draw = lambda ids, keys, scales: image[None]  # noqa: E731
     return next(generation._images(manifest, [0], draw, lambda texts: np.zeros((1, 2), np.int32), 1))
 
 
@@ -115,8 +135,12 @@ def test_an_image_that_is_not_finite_is_refused():
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"templates": ("a cat",)}, "template"),
         ({"image_size": 0}, "image_size must be at least 1"),
+        ({"guidance_scale": (2.0, float("nan"))}, "guidance_scale must be finite"),
+        ({"negative_prompt": "a {a|b}"}, "negative_prompt must be one line"),
+        ({"negative_prompt": "blurry", "guidance_scale": (1.0, 1)}, "acts through guidance"),
+        ({"phrases": {"dog": ("puppy",)}}, "no class for these phrases 'dog'"),
     ],
-    ids=["none", "twice", "images", "batch", "template", "size"],
+    ids=["none", "twice", "images", "batch", "template", "size", "scale", "negative", "unguided", "phrases"],
 )
 def test_useless_arguments_are_refused_before_anything_runs(changes, message, model, plan, tmp_path):
     arguments = {"class_names": ("cat",), "images_a_class": 1, **OPTIONS} | changes

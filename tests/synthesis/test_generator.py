@@ -50,13 +50,44 @@ def test_a_plan_from_a_file_takes_the_place_of_order_and_calls(model, tmp_path, 
 
 def test_without_a_file_the_notes_name_the_solver(tmp_path, model, monkeypatch):
     side = model.unet.sample_size * model.vae.factor
-    blank = lambda ids, image_keys: np.zeros((len(ids), side, side, 3), np.float32)  # noqa: E731
+    blank = lambda ids, image_keys, scales: np.zeros((len(ids), side, side, 3), np.float32)  # noqa: E731
     monkeypatch.setattr(generation, "drawing", lambda *arguments: blank)  # the network's turn is above
     generate(tmp_path / "a", 1)
     manifest = read_manifest(tmp_path / "a")
     solver = {"solver": "er_sde", "order": 3, "derivative": "corrected", "calls": 1}
     assert manifest.notes == {"model": str(SD1), **solver}
     np.testing.assert_array_equal(np.float32(manifest.config["plan"]["time"]), er_sde_plan(model, 3, 1).time)
+
+
+def test_classes_and_what_prompts_call_them_come_from_a_list(tmp_path, model, monkeypatch):
+    side = model.unet.sample_size * model.vae.factor
+    blank = lambda ids, image_keys, scales: np.zeros((len(ids), side, side, 3), np.float32)  # noqa: E731
+    monkeypatch.setattr(generation, "drawing", lambda *arguments: blank)
+    (tmp_path / "names.txt").write_text("sea_lion\nn1: crane, whooping crane; a bird\nox\n")
+    options = OPTIONS | {"model": str(SD1), "order": 3, "calls": 1, "class_list": str(tmp_path / "names.txt")}
+    all_of_it = generate_by_name(tmp_path / "a", None, synonyms="all", **options)
+    assert all_of_it.class_names == ("sea_lion", "n1", "ox")
+    assert all_of_it.phrases == {"n1": ("crane, a bird", "whooping crane, a bird")}
+    some = generate_by_name(tmp_path / "b", ("ox", "n1"), **options)
+    assert some.class_names == ("ox", "n1")
+    assert some.phrases == {"n1": ("crane, a bird",)}
+    assert "n1 (crane, a bird; 2)" in (tmp_path / "b" / "README.md").read_text()
+    assert some.notes["class_list"] == options["class_list"]
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (None, {}, "got neither"),
+        (("zebra",), {"class_list": "cifar10"}, "no class in the list 'zebra'"),
+        (("cat",), {"class_list": "cifar1"}, "Did you mean 'cifar10'"),
+        (("cat",), {"synonyms": "all"}, "needs a class list"),
+    ],
+    ids=["no-classes", "class", "list", "synonyms"],
+)
+def test_classes_that_are_in_no_list_are_refused_before_the_model_is_read(names, options, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        generate_by_name(tmp_path, names, model="no such model", order=3, calls=1, **OPTIONS, **options)
 
 
 def test_a_grid_starts_at_the_noisiest_time_and_ends_without_noise(model):

@@ -29,9 +29,10 @@ def tokenize(texts):
     return np.array([[len(text), ord(text[-1])] for text in texts], np.int32)
 
 
-def draw(ids, keys):
+def draw(ids, keys, scales):
     """A pure function of prompt and key, as the pipeline is."""
     assert ids.shape == (len(keys), 2)
+    assert scales.shape == (len(keys),)
     return jax.vmap(lambda row, key: jax.random.uniform(key, (4, 6, 3), minval=-1) * (row[0] / 20))(ids, keys)
 
 
@@ -119,10 +120,10 @@ def failing_after(calls):
     """The drawing function of a machine that is switched off."""
     left = iter(range(calls))
 
-    def fail(ids, keys):
+    def fail(ids, keys, scales):
         if next(left, None) is None:
             raise KeyboardInterrupt
-        return draw(ids, keys)
+        return draw(ids, keys, scales)
 
     return fail
 
@@ -222,9 +223,9 @@ def test_noise_of_an_image_is_the_same_in_any_batch(batch, finished, tmp_path):
     # `draw` returns the noise itself, so equal images are equal noise, bit for bit.
     sizes = set()
 
-    def watched(ids, keys):
+    def watched(ids, keys, scales):
         sizes.add(len(keys))
-        return draw(ids, keys)
+        return draw(ids, keys, scales)
 
     make(tmp_path, draw=watched, batch=batch)
     assert sizes == {batch}

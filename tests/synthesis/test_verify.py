@@ -48,7 +48,7 @@ class Model:
     def tokenize(self, texts):
         return np.array([[len(text), ord(text[-1])] for text in texts], np.int32)
 
-    def draw(self, ids, keys):
+    def draw(self, ids, keys, scales):
         self.calls += 1
         noise = jax.vmap(lambda key: jax.random.uniform(key, (4, 6, 3), minval=-1))(keys)
         return np.asarray(noise) * (ids[:, 0] / 20 * self.gain)[:, None, None, None]
@@ -307,7 +307,7 @@ def test_an_interrupted_repair_goes_on_to_the_same_files(name, copy, models, mon
     whole = pathlib.Path(shutil.copytree(copy, tmp_path / "whole"))
     mend(whole, verify(whole), name)
 
-    def switched_off(ids, keys):
+    def switched_off(ids, keys, scales):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

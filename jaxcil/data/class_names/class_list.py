@@ -1,0 +1,111 @@
+"""Class names with what else they are called: from a file, a known data set, or a TFDS builder.
+
+A file has one class a line, in the order of the labels:
+
+    # a line that starts so is a comment
+    sea_lion
+    tench, Tinca tinca                          synonyms behind commas; the first names the class
+    crane, whooping crane; a large bird         a definition behind a semicolon
+    n03126707: crane; a machine                 a class of another name before a colon
+
+The name of a class is what synthetic and real images join by and what a label stands for; the words are what
+prompts say. Known lists stand beside this file in the same form, with their sources.
+"""
+
+import pathlib
+from typing import Any, NamedTuple
+
+from jaxcil.errors import InputError, unknown_name
+
+FOLDER = pathlib.Path(__file__).parent
+KNOWN = ("cifar10", "cifar100", "imagenet1k")
+TFDS = "tfds:"
+
+
+class ClassEntry(NamedTuple):
+    """One class of a list."""
+
+    name: str
+    words: tuple[str, ...]  # what it is called, the most usual first; at least one
+    definition: str  # "" where the list has none
+
+
+def read_class_list(source: str) -> tuple[ClassEntry, ...]:
+    """All classes of a list, in the order of their labels.
+
+    Args:
+      source: "cifar10", "cifar100" or "imagenet1k"; the path of a file; or "tfds:NAME" with the name of a TFDS
+        builder that knows the names of its labels.
+
+    Raises:
+      InputError: there is no such list, or a line of it cannot be used; the message has its number.
+    """
+    if source.startswith(TFDS):
+        return tuple(ClassEntry(name, (name,), "") for name in _label_names(source.removeprefix(TFDS)))
+    path = FOLDER / f"{source}.txt" if source in KNOWN else pathlib.Path(source)
+    if not path.is_file():
+        raise InputError(
+            f"{unknown_name('class list', source, KNOWN)} Or give the path of a file with a class a line, or "
+            f"{TFDS}NAME for the label names of a TFDS builder."
+        )
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a list of classes in UTF-8: {error}") from None
+    entries: dict[str, ClassEntry] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        entry = _entry(line, f"line {number} of {path}")
+        if entry.name in entries:
+            raise InputError(
+                f"line {number} of {path} names the class {entry.name!r} again. Give it another name before a "
+                f"colon: `another_name: {line.strip()}`."
+            )
+        entries[entry.name] = entry
+    if not entries:
+        raise InputError(f"{path} holds no class; write one name a line.")
+    return tuple(entries.values())
+
+
+def _entry(line: str, where: str) -> ClassEntry:
+    before, semicolon, definition = line.partition(";")
+    name, colon, rest = before.partition(":")
+    words = tuple(word.strip() for word in (rest if colon else before).split(","))
+    name, definition = name.strip() if colon else words[0], definition.strip()
+    if not (name and all(words)) or (semicolon and not definition) or ";" in definition:
+        raise InputError(
+            f"{where} must have the form `name`, `name, synonym, ...`, `class: name, ...` or `name; definition`, "
+            f"without empty parts, got {line.strip()!r}."
+        )
+    return ClassEntry(name, words, definition)
+
+
+def _label_names(builder_name: str) -> list[str]:
+    """The label names of a TFDS builder."""
+    import tensorflow_datasets as tfds  # here, since it takes seconds and most lists do without
+
+    try:
+        info = tfds.builder(builder_name).info
+    except Exception as error:  # TFDS has an exception for each of its many ways to find no builder
+        first = str(error).strip().splitlines()[:1]
+        raise InputError(
+            f"TFDS gives no builder {builder_name!r}: {''.join(first) or type(error).__name__}"
+        ) from None
+    every: Any = info.features  # typed as if it had no names
+    features = {
+        name: feature for name, feature in every.items() if isinstance(feature, tfds.features.ClassLabel)
+    }
+    feature = features.get("label") or (next(iter(features.values())) if len(features) == 1 else None)
+    if feature is None:
+        raise InputError(
+            f"the TFDS builder {builder_name!r} has no feature 'label' with class names (it has: "
+            f"{', '.join(features) or 'none'}). Write the names into a file, one a line."
+        )
+    names = list(feature.names)
+    if not names or names == [str(number) for number in range(len(names))]:
+        raise InputError(
+            f"the TFDS builder {builder_name!r} does not know the names of its labels: many know them only where "
+            "the data set is prepared. Prepare it, or write the names into a file, one a line."
+        )
+    return names
