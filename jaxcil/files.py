@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +30,34 @@ def written_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    _sync(path.parent)
+
+
+@contextlib.contextmanager
+def folder_written_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """A new folder beside `path` to write files to; then it takes that name, whole and on the disk, or not at all.
+
+    What a killed process left beside it is removed first; a folder has one writer at a time.
+
+    Raises:
+      InputError: if there is something at `path` already.
+    """
+    path = pathlib.Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path} is there already; give a new folder, or remove it")
+    writable_directory(path.parent)
+    aside = path.with_name(f".{path.name}.aside")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        for item in aside.rglob("*"):
+            _sync(item)
+        _sync(aside)
+        aside.replace(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    _sync(path.parent)
 
 
 def write(path: str | os.PathLike, data: bytes | str) -> None:
@@ -50,7 +78,7 @@ def read_json(path: str | os.PathLike) -> Any:
       InputError: if there is no such file, or it is not JSON.
     """
     try:
-        return json.loads(pathlib.Path(path).read_text())
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
 
@@ -73,9 +101,9 @@ def writable_directory(path: str | os.PathLike) -> pathlib.Path:
     return directory
 
 
-def _sync_directory(directory: pathlib.Path) -> None:
-    """Makes the renames in a directory last through a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
+def _sync(path: pathlib.Path) -> None:
+    """Makes a file, or the renames in a directory, last through a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

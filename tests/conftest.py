@@ -2,7 +2,7 @@
 
 NPROC widens XLA's thread pool: with more virtual devices than cores, queued collectives wait for threads
 that never come (jax 0.10 and 0.11 hang). Tests compile far longer than they run, so the compiler is told not to
-optimise. All of it must be set before jax is imported.
+optimise. No test asks the Hugging Face hub. All of it must be set before jax is imported.
 """
 
 import os
@@ -16,6 +16,7 @@ os.environ["XLA_FLAGS"] = " ".join(
     )
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pathlib
 

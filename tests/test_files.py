@@ -58,3 +58,29 @@ def test_a_directory_that_cannot_be_written_is_refused_and_another_made(tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         files.writable_directory(tmp_path / "file" / "below")
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "folder"
+    (tmp_path / ".folder.aside").mkdir()
+    (tmp_path / ".folder.aside/left").write_text("by a killed process")
+
+    def write(error):
+        with files.folder_written_aside(target) as aside:
+            (aside / "one").mkdir()
+            (aside / "one/file").write_text("new")
+            assert not target.exists()
+            if error is not None:
+                raise error
+
+    with pytest.raises(OSError, match="disk full"):
+        write(OSError("disk full"))
+    assert not list(tmp_path.iterdir())
+    write(None)
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == [
+        "folder",
+        "folder/one",
+        "folder/one/file",
+    ]
+    with pytest.raises(InputError, match="folder is there already"):
+        write(None)

@@ -23,6 +23,7 @@ VERBS = {
     "verify": "find what is damaged in such a set, and draw it again",
     "import-images": "make a labelled image set from images of another tool",
     "train-generator": "train a small Stable Diffusion",
+    "convert-pipeline": "make a folder of safetensors from a checkpoint, pickles or a LoRA",
     "calibrate-sampler": "fit the noise of a sampler to a model at few calls",
     "evaluate-synthetic": "measure what a synthetic image set is worth",
     "compare-samplers": "measure the quality of samplers against their number of calls",

@@ -1,5 +1,6 @@
 """Stable Diffusion as a folder in diffusers' format: `load` and `save`."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -8,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 
 from jaxcil import files
-from jaxcil.diffusion import weights
+from jaxcil.diffusion import hub, weights
 from jaxcil.diffusion.config import config_of, require
 from jaxcil.diffusion.pipeline import PREDICTIONS, StableDiffusion
 from jaxcil.diffusion.text_encoder import CLIPTextModel
@@ -26,45 +28,63 @@ PARTS = {
     "text_encoder": (CLIPTextModel, "transformers", "CLIPTextModel"),
 }
 
+SAVED = ("float16", "bfloat16", "float32")
 
-def load(folder: str | os.PathLike, dtype: Any = jnp.float32) -> StableDiffusion:
-    """Reads a pipeline from a folder in diffusers' format.
+
+def load(
+    name: str | os.PathLike = hub.DEFAULT_MODEL,
+    dtype: Any = jnp.float32,
+    revision: str | None = None,
+    variant: str | None = None,
+    *,
+    sharding: Sharding | None = None,
+) -> StableDiffusion:
+    """Reads a pipeline in diffusers' format from a folder, or by its name from the Hugging Face hub.
+
+    Files of weights are mapped into memory, and each tensor is cast and put where it belongs before the next is
+    read. A file of the hub that is not in its cache yet is fetched.
 
     Args:
-      folder: holds model_index.json and the folders unet, vae, text_encoder, tokenizer and scheduler.
+      name: a folder that holds model_index.json and the folders unet, vae, text_encoder, tokenizer and scheduler; or
+        OWNER/MODEL, see `hub.resolve`.
       dtype: of the parameters and of the networks' computations: float32 or bfloat16. (Norms, softmax,
         latents and samplers compute in float32 in any case.)
+      revision: of a model on the hub: a branch, a tag or a commit.
+      variant: the tag in the names of the weights to read, such as "fp16"; None: those without a tag.
+      sharding: of every parameter; None: on the default device.
 
     Raises:
-      InputError: the folder is not complete, or holds what is not supported; the message names it.
+      InputError: the pipeline is not complete, or holds what is not supported; the message names it.
     """
-    folder = pathlib.Path(folder)
-    if not (folder / "model_index.json").is_file():
-        raise InputError(
-            f"{str(folder)!r} is not a folder with a Stable Diffusion pipeline: that holds model_index.json "
-            f"and the folders {', '.join(PARTS)}, tokenizer and scheduler. Is it the name of a model on the "
-            "hub? Download it first: huggingface_hub.snapshot_download(name) returns the folder."
-        )
+    folder = _located(name, revision, variant)
     index = _read_config(folder, "model_index.json")
-    modules, parameters = {}, {}
-    for part, (module, _, name) in PARTS.items():
-        found = (index.get(part) or (None, None))[1]
-        if str(found).removeprefix("Flax") != name:
-            raise InputError(f"the {part} of {folder} must be a {name}, but model_index.json says {found}.")
-        if not (folder / part / "config.json").is_file():
-            raise InputError(f"{folder / part} has no config.json.")
+    modules = {}
+    for part, (module, _, class_name) in PARTS.items():
+        named = index.get(part)
+        found = named[1] if isinstance(named, list | tuple) and len(named) == 2 else named
+        require(
+            found is not None, f"{folder / 'model_index.json'} names no {part}. Is the pipeline complete?"
+        )
+        require(
+            str(found).removeprefix("Flax") == class_name,
+            f"the {part} of {folder} must be a {class_name}, but model_index.json says {found}.",
+        )
         modules[part] = module.from_config(_read_config(folder / part, "config.json"), dtype=dtype)
-        shapes = jax.eval_shape(modules[part].initial, jax.eval_shape(lambda: jax.random.key(0)))
-        parameters[part] = jax.device_put(weights.read(folder / part, part, shapes, dtype))
-    config = _read_config(folder / "scheduler", "scheduler_config.json")
+    scheduler = _read_config(folder / "scheduler", "scheduler_config.json")
     model = StableDiffusion(
-        parameters=parameters,
+        parameters=None,
         **modules,
         tokenizer=read_tokenizer(folder / "tokenizer"),
-        scheduler=json.dumps(config, sort_keys=True),
+        scheduler=json.dumps(scheduler, sort_keys=True),
     )
-    _check(model)
-    return model
+    _check(model)  # before gigabytes are read
+    key, parameters = jax.eval_shape(lambda: jax.random.key(0)), {}
+    for part, module in modules.items():
+        shapes = jax.eval_shape(module.initial, key)
+        parameters[part] = weights.read(
+            folder / part, part, shapes, dtype, variant=variant, sharding=sharding
+        )
+    return dataclasses.replace(model, parameters=parameters)
 
 
 def save(folder: str | os.PathLike, model: StableDiffusion, dtype: Any = jnp.float16) -> None:
@@ -75,14 +95,14 @@ def save(folder: str | os.PathLike, model: StableDiffusion, dtype: Any = jnp.flo
     Args:
       folder: where to; it may exist.
       model: the model.
-      dtype: of the tensors in the files: float16 or float32.
+      dtype: of the tensors in the files: float16, bfloat16 or float32.
 
     Raises:
       InputError: a parameter is not finite, or too large for the dtype.
     """
     folder = pathlib.Path(folder)
-    if np.dtype(dtype) not in (np.float16, np.float32):
-        raise InputError(f"a pipeline is saved in float16 or float32, not in {np.dtype(dtype).name}.")
+    if np.dtype(dtype).name not in SAVED:
+        raise unknown_name("dtype to save a pipeline in", np.dtype(dtype).name, SAVED)
     _check(model)
     (folder / "model_index.json").unlink(missing_ok=True)
     for part, (_, _, name) in PARTS.items():
@@ -106,6 +126,23 @@ def save(folder: str | os.PathLike, model: StableDiffusion, dtype: Any = jnp.flo
         "requires_safety_checker": False,
     }
     _write_config(folder / "model_index.json", "StableDiffusionPipeline", index)
+
+
+def _located(name: str | os.PathLike, revision: str | None, variant: str | None) -> pathlib.Path:
+    """The folder of a pipeline."""
+    folder = pathlib.Path(name)
+    if not folder.exists() and isinstance(name, str) and hub.is_name(name):
+        return hub.resolve(name, revision, variant)[0]
+    if folder.is_file() or not (folder / hub.INDEX).is_file():
+        raise InputError(
+            f"{str(name)!r} is not a folder with a Stable Diffusion pipeline: that holds {hub.INDEX} and the folders "
+            f"{', '.join(PARTS)}, tokenizer and scheduler. Single files are converted by jaxcil convert-pipeline; "
+            "models on the hub are named OWNER/MODEL."
+        )
+    require(
+        revision is None, f"{folder} is a folder: it has no revisions, so leave revision={revision!r} away."
+    )
+    return folder
 
 
 def _check(model: StableDiffusion) -> None:
@@ -136,9 +173,9 @@ def _read_config(folder: pathlib.Path, name: str) -> dict[str, Any]:
 
     reader: Any = type("Reader", (ConfigMixin,), {"config_name": name})
     try:
-        return reader.load_config(folder)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / name} cannot be read: {error}") from None
+        return dict(reader.load_config(folder))
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # the last two: JSON, but no object
+        raise InputError(f"{folder / name} cannot be read as a JSON object: {error}") from None
 
 
 def _write_config(path: pathlib.Path, class_name: str, config: dict[str, Any]) -> None:

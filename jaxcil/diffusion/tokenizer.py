@@ -47,25 +47,30 @@ class Tokenizer:
     def encode(self, prompts: Sequence[str]) -> np.ndarray:
         """Token ids [B, L] int32 of B prompts: bos, at most L - 2 tokens, eos, padding.
 
-        A prompt that is too long is cut, with a warning that says what was lost.
+        A prompt that is too long is cut, with a warning that says which, and what was lost.
+
+        Raises:
+          InputError: a prompt is no text, or holds half a surrogate pair, which no encoding has bytes for.
         """
         if isinstance(prompts, str):
             raise InputError(
                 f"expected a list of prompts, got the one string {prompts!r}. Put it into a list."
             )
+        for number, prompt in enumerate(prompts):
+            if not isinstance(prompt, str) or any("\ud800" <= letter <= "\udfff" for letter in prompt):
+                raise InputError(f"prompt {number} must be a text of whole characters, got {prompt!r}.")
         tokenizer = _built(self.text, (self.bos, self.eos, self.pad))
         bos, eos, pad = (tokenizer.token_to_id(token) for token in (self.bos, self.eos, self.pad))
         rows = np.full((len(prompts), self.length), pad, np.int32)
         room = self.length - 2
-        for row, prompt, encoding in zip(
-            rows, prompts, tokenizer.encode_batch(list(prompts), add_special_tokens=False)
-        ):
+        encodings = tokenizer.encode_batch(list(prompts), add_special_tokens=False)
+        for number, (row, prompt, encoding) in enumerate(zip(rows, prompts, encodings)):
             ids = encoding.ids[:room]
             if len(encoding.ids) > room:
                 start = encoding.offsets[room][0]
                 warnings.warn(
-                    f"a prompt of {len(encoding.ids)} tokens is cut to {room}: of {prompt!r} the end "
-                    f"{prompt[start:]!r} is lost. Shorten the prompt.",
+                    f"prompt {number} has {len(encoding.ids)} tokens, and {room} fit: of {prompt!r} the last "
+                    f"{len(encoding.ids) - room}, {prompt[start:]!r}, are lost. Shorten the prompt.",
                     stacklevel=2,
                 )
             row[: len(ids) + 2] = [bos, *ids, eos]
@@ -77,29 +82,30 @@ def read_tokenizer(folder: str | os.PathLike) -> Tokenizer:
 
     Reads tokenizer.json, or vocab.json and merges.txt where it is absent. The special tokens are those of
     special_tokens_map.json: in folders of Stable Diffusion 2 the other file names a wrong pad token.
+
+    Raises:
+      InputError: names the file that is missing or not understood, or the special token without an id.
     """
     folder = pathlib.Path(folder)
     config = _json(folder / "tokenizer_config.json")
     special = {name: _content(token) for name, token in config.items() if name.endswith("_token")}
     special |= {name: _content(token) for name, token in _json(folder / "special_tokens_map.json").items()}
     bos, eos = special.get("bos_token") or "<|startoftext|>", special.get("eos_token") or "<|endoftext|>"
-    if (folder / "tokenizer.json").is_file():
-        text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        text = bpe_text(
-            _json(folder / "vocab.json"), _merges(folder / "merges.txt"), special.get("unk_token") or eos
-        )
-    else:
-        raise InputError(f"no tokenizer in {folder}: expected tokenizer.json, or vocab.json and merges.txt.")
     # transformers means "no limit" by a number of 30 digits; CLIP's text encoder has 77 positions
     length = config.get("model_max_length", 77)
-    tokenizer = Tokenizer(
-        text, bos, eos, special.get("pad_token") or eos, 77 if length > 10**6 else int(length)
-    )
+    if not isinstance(length, int | float) or length < 3:
+        raise InputError(
+            f"model_max_length in {folder} must be a number of tokens, at least 3, got {length!r}."
+        )
+    length = 77 if length > 10**6 else int(length)
     try:
+        text = _text(folder, special.get("unk_token") or eos)
         known = _built(text, ())
+    except InputError:
+        raise
     except Exception as error:  # the library has no narrower class
         raise InputError(f"the tokenizer in {folder} cannot be read: {error}") from None
+    tokenizer = Tokenizer(text, bos, eos, special.get("pad_token") or eos, length)
     for token in (tokenizer.bos, tokenizer.eos, tokenizer.pad):
         if known.token_to_id(token) is None:
             raise InputError(
@@ -172,8 +178,25 @@ def _built(text: str, special: tuple[str, ...]) -> Any:
     return tokenizer
 
 
+def _text(folder: pathlib.Path, unknown: str) -> str:
+    """The JSON text of the tokenizer in a folder, in either form."""
+    if (folder / "tokenizer.json").is_file():
+        return (folder / "tokenizer.json").read_text(encoding="utf-8")
+    absent = [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]
+    if absent:
+        raise InputError(
+            f"no tokenizer in {folder}: expected tokenizer.json, or vocab.json and merges.txt; there is no "
+            f"{' and no '.join(absent)}."
+        )
+    return bpe_text(_json(folder / "vocab.json"), _merges(folder / "merges.txt"), unknown)
+
+
 def _json(path: pathlib.Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """The object in a file of a tokenizer; an empty one if there is no such file."""
+    value = files.read_json(path) if path.is_file() else {}
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold a JSON object, got a {type(value).__name__}.")
+    return value
 
 
 def _content(token: str | dict[str, Any] | None) -> str | None:
@@ -184,4 +207,7 @@ def _content(token: str | dict[str, Any] | None) -> str | None:
 def _merges(path: pathlib.Path) -> list[tuple[str, str]]:
     lines = path.read_text(encoding="utf-8").split("\n")
     pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    wrong = [" ".join(pair) for pair in pairs if len(pair) != 2]
+    if wrong:
+        raise InputError(f"a line of {path} must be a pair of tokens, got {wrong[0]!r}.")
     return [(left, right) for left, right in pairs]

@@ -7,27 +7,24 @@ tree: a torch convolution is [O, I, h, w] and flax's [h, w, I, O]; a torch dense
 names it: a network that is nearly right makes images that are nearly right.
 """
 
-import json
 import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
-from flax import serialization, traverse_util
-from safetensors import SafetensorError, safe_open
+from flax import traverse_util
+from jax.sharding import Sharding
 from safetensors.numpy import save_file
 
 from jaxcil import files
+from jaxcil.diffusion.tensor_files import STEMS, chosen_files, flax_tensors, torch_tensors
 from jaxcil.errors import InputError
 
-STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-FLAX_FILES = {
-    "unet": "diffusion_flax_model.msgpack",
-    "vae": "diffusion_flax_model.msgpack",
-    "text_encoder": "flax_model.msgpack",
-}
+STORED = ("float16", "bfloat16", "float32", "float64")  # quantised tensors are not numbers by themselves
+SHOWN = 20  # of the tensors that are wrong in one way
 
 # (pattern, replacement), applied in order to the whole name; an empty name is dropped.
 OLD_NAMES = {
@@ -40,10 +37,8 @@ OLD_NAMES = {
     ),
     "text_encoder": (
         (r"(?:text_model\.)?embeddings\.position_ids", ""),  # a constant that old files hold
-        (
-            r"(?!text_model\.)(.+)",
-            r"text_model.\1",
-        ),  # transformers 5 writes without the prefix, and reads both
+        # transformers 5 writes without the prefix, and reads both
+        (r"(?!text_model\.|text_projection\.)(.+)", r"text_model.\1"),
     ),
 }
 _LEAF = (r"/(kernel|scale|embedding)$", "/weight")
@@ -63,47 +58,61 @@ TREE_NAMES = {
 }
 
 
-def read(folder: str | os.PathLike, part: str, shapes: Mapping[str, Any], dtype: Any = np.float32) -> dict:
-    """The parameters of one part of a pipeline.
+def read(
+    folder: str | os.PathLike,
+    part: str,
+    shapes: Mapping[str, Any],
+    dtype: Any = np.float32,
+    *,
+    variant: str | None = None,
+    sharding: Sharding | None = None,
+) -> dict:
+    """The parameters of one part of a pipeline, each put where it belongs before the next is read.
 
     Args:
-      folder: holds the weights: as safetensors, in one file or in shards with an index, or as their fp16
-        variant, or as the msgpack of diffusers' Flax days. Each tensor may be float32, float16 or bfloat16.
+      folder: holds the weights: as safetensors, in one file or in shards with an index, or as the msgpack of
+        diffusers' Flax days. Each tensor may be float32, float16 or bfloat16.
       part: "unet", "vae" or "text_encoder".
       shapes: the tree that is expected, of anything with a shape: `jax.eval_shape(module.initial, key)`.
       dtype: of the parameters.
+      variant: the tag in the names of the files, such as "fp16"; None: see `tensor_files.chosen_files`.
+      sharding: of every parameter; None: on the default device.
 
     Returns:
-      A nested dict of numpy arrays like `shapes`.
+      A nested dict of arrays like `shapes`.
 
     Raises:
-      InputError: lists every tensor that is missing, left over, misshaped or not finite.
+      InputError: names every tensor that is missing, left over, misshaped or not finite (of each kind the first
+        20); or the file that is missing or unreadable.
     """
     folder = pathlib.Path(folder)
     wanted: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(dict(shapes))
     missing = set(wanted)
     parameters, problems = {}, []
-    for name, path, array in _leaves(pathlib.Path(folder), part, wanted):
+    for name, path, stored in _leaves(folder, part, variant, wanted, problems):
         if path not in wanted:
-            problems.append(f"left over: {name} {list(array.shape)}")
+            problems.append(f"left over: {name} {list(stored.shape)}")
             continue
         if path not in missing:
             problems.append(f"twice, under an old and a new name: {name}")
         missing.discard(path)
-        if array.shape != tuple(wanted[path].shape):
-            expected = list(wanted[path].shape)
+        expected = tuple(wanted[path].shape)
+        array = _as_dense_or_convolution(path, stored, expected)
+        if array.shape != expected:
             problems.append(
-                f"misshaped: {name} is {list(array.shape)}, expected {expected} (in flax's order)"
+                f"misshaped: {name} is {list(array.shape)}, expected {list(expected)} (in flax's order)"
             )
-            continue
-        parameters[path] = _cast(array, dtype)
-        if not np.isfinite(parameters[path]).all():
+        elif array.dtype.name not in STORED:
+            problems.append(f"not of a floating type: {name} is {array.dtype.name}")
+        elif not np.isfinite(array := _cast(array, dtype)).all():
             problems.append(f"not finite in {np.dtype(dtype).name}: {name}")
+        else:
+            parameters[path] = jax.device_put(array, sharding)
     problems += [f"missing: {_torch_name(part, path)}" for path in wanted if path in missing]
     if problems:
         raise InputError(
             f"the weights in {folder} do not fit its config.json:\n  "
-            + "\n  ".join(problems)
+            + "\n  ".join(_shortened(problems))
             + "\nIs the file complete, and does config.json belong to it?"
         )
     return traverse_util.unflatten_dict(parameters)
@@ -118,7 +127,7 @@ def write(
       folder: where to; it is made.
       part: "unet", "vae" or "text_encoder".
       parameters: nested dict of arrays.
-      dtype: of the tensors in the file, float16 or float32.
+      dtype: of the tensors in the file: float16, bfloat16 or float32.
 
     Raises:
       InputError: a parameter is not finite, or not in that dtype.
@@ -141,50 +150,45 @@ def write(
 
 
 def _leaves(
-    folder: pathlib.Path, part: str, wanted: Iterable[tuple[str, ...]]
+    folder: pathlib.Path,
+    part: str,
+    variant: str | None,
+    wanted: Iterable[tuple[str, ...]],
+    problems: list[str],
 ) -> Iterator[tuple[str, tuple[str, ...], np.ndarray]]:
     """Name in the file, path in the tree, and value in the tree's order of axes, of every tensor."""
+    there = [item.name for item in folder.iterdir()] if folder.is_dir() else []
+    names = chosen_files(there, part, variant, str(folder))
+    if names[0].endswith(".msgpack"):
+        for path, array in flax_tensors(folder / names[0]):
+            yield "/".join(path), path, array
+        return
     paths = {_torch_name(part, path): path for path in wanted}
-    for file in _files(folder, part):
-        if file.suffix == ".msgpack":
-            tree: Any = traverse_util.flatten_dict(serialization.msgpack_restore(file.read_bytes()))
-            for path, array in tree.items():
-                yield "/".join(path), path, array
-            continue
-        try:
-            with safe_open(file, framework="numpy") as tensors:
-                for name in tensors.keys():  # noqa: SIM118  not a mapping
-                    canonical = _canonical_name(part, name)
-                    if canonical:
-                        path, tensor = paths.get(canonical, (canonical,)), tensors.get_tensor(name)
-                        yield name, path, tensor.transpose(_axes(path, tensor.ndim))
-        except (SafetensorError, FileNotFoundError) as error:
-            raise InputError(f"{file} cannot be read as safetensors: {error}. Fetch it again.") from error
+    for name, tensor in torch_tensors(folder, names, problems):
+        canonical = _canonical_name(part, name)
+        if canonical:
+            path = paths.get(canonical, (canonical,))
+            yield name, path, tensor.transpose(_axes(path, tensor.ndim))
 
 
-def _files(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
-    """The files that together hold the weights: the plain name, else the fp16 variant, else Flax's."""
-    stem = STEMS[part]
-    for single, index in (
-        (f"{stem}.safetensors", f"{stem}.safetensors.index.json"),
-        (f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json"),
-        (FLAX_FILES[part], ""),
-    ):
-        if (folder / single).is_file():
-            return [folder / single]
-        if index and (folder / index).is_file():
-            shards = json.loads((folder / index).read_text())["weight_map"].values()
-            return [folder / shard for shard in sorted(set(shards))]
-    pickles = sorted(
-        item.name for item in folder.glob("*") if item.suffix in (".bin", ".ckpt", ".pt", ".pth")
-    )
-    if pickles:
-        raise InputError(
-            f"{folder} holds {', '.join(pickles)}: pickles can run code and are not read. Convert the "
-            "pipeline to safetensors first: load it with diffusers and torch, then "
-            "pipeline.save_pretrained(folder, safe_serialization=True)."
-        )
-    raise InputError(f"no weights in {folder}: expected {stem}.safetensors or its shards with an index.")
+def _as_dense_or_convolution(path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A dense kernel [I, O] is a convolution [1, 1, I, O]: some files hold the one where today's have the other."""
+    one = (1, 1)
+    same = path[-1] == "kernel" and (array.shape == (*one, *shape) or shape == (*one, *array.shape))
+    return array.reshape(shape) if same else array
+
+
+def _shortened(problems: list[str]) -> list[str]:
+    """Lines by kind, which is what stands before the colon: of many the first, and how many more there are."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.partition(":")[0], []).append(problem)
+    lines = []
+    for kind, found in kinds.items():
+        lines += found[:SHOWN]
+        if len(found) > SHOWN:
+            lines.append(f"... and {len(found) - SHOWN} more {kind}")
+    return lines
 
 
 def _torch_name(part: str, path: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxcil import files
 from jaxcil.data.class_names.class_list import read_class_list
-from jaxcil.diffusion import folder, pipeline
+from jaxcil.diffusion import folder, hub, pipeline
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.solvers import Grid, Plan, er_sde, scheduler_grid
 from jaxcil.synthesis import prompts
@@ -20,14 +20,15 @@ EMBEDDED = {"digits": pathlib.Path(__file__).parent.parent / "data" / "digits" /
 ORDERS = (1, 2, 3)
 
 
-def load_model(model: str) -> pipeline.StableDiffusion:
-    """The embedded generator of that name, or the pipeline in a folder of diffusers' layout."""
+def load_model(model: str, revision: str | None = None) -> pipeline.StableDiffusion:
+    """The embedded generator of that name, or the pipeline in a folder, or OWNER/MODEL on the hub at a revision."""
     if model in EMBEDDED:
-        return folder.load(str(EMBEDDED[model]))
-    if pathlib.Path(model).is_dir():
-        return folder.load(model)
+        return folder.load(EMBEDDED[model])
+    if pathlib.Path(model).is_dir() or hub.is_name(model):
+        return folder.load(model, revision=revision)
     raise InputError(
-        f"{unknown_name('embedded generator', model, EMBEDDED)} Or give a folder that holds a pipeline."
+        f"{unknown_name('embedded generator', model, EMBEDDED)} Or give a folder that holds a pipeline, or the name "
+        "OWNER/MODEL of one on the hub."
     )
 
 

@@ -226,7 +226,7 @@ def test_the_package_offers_the_function_unet_beside_the_submodule():
     assert sys.modules["jaxcil.diffusion.unet"].UNet2DCondition
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32], ids=["float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_a_saved_model_loads_bit_for_bit(model, dtype, tmp_path):
     sd.save(tmp_path, model, dtype)
     sd.save(tmp_path, model, dtype)  # over itself
@@ -258,11 +258,6 @@ def changed(folder, target, file, **values):
     return target
 
 
-def test_a_name_that_is_no_folder_is_refused_with_the_way_to_get_one():
-    with pytest.raises(InputError, match=r"model_index\.json.*snapshot_download"):
-        sd.load("CompVis/stable-diffusion-v1-4")
-
-
 @pytest.mark.parametrize(
     ("file", "values", "message"),
     [
@@ -286,8 +281,6 @@ def test_parts_that_do_not_fit_are_not_saved(model, tmp_path):
     wide = dataclasses.replace(model.text_encoder, hidden_size=64)
     with pytest.raises(InputError, match=r"32 numbers.*gives 64"):
         sd.save(tmp_path, model.replace(text_encoder=wide))
-    with pytest.raises(InputError, match="bfloat16"):
-        sd.save(tmp_path, model, jnp.bfloat16)
     assert not list(tmp_path.iterdir())
 
 

@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import re
 import shutil
 
 import flax.serialization
@@ -13,10 +14,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxcil.diffusion import weights
+from jaxcil.diffusion.tensor_files import STEMS, chosen_files
 from jaxcil.diffusion.text_encoder import CLIPTextModel
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
 from jaxcil.errors import InputError
+from jaxcil.parallel.mesh import everywhere, generation_mesh
 
 SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
 MODULES = {"unet": UNet2DCondition, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
@@ -35,7 +38,7 @@ def parameters(part):
 
 def stored(part):
     """The tensors of the stored file by their names."""
-    return load_file(SD1 / part / f"{weights.STEMS[part]}.safetensors")
+    return load_file(SD1 / part / f"{STEMS[part]}.safetensors")
 
 
 def same(one, two):
@@ -43,9 +46,11 @@ def same(one, two):
 
 
 @pytest.mark.parametrize("part", MODULES)
-@pytest.mark.parametrize("dtype", [np.float16, np.float32], ids=["float16", "float32"])
+@pytest.mark.parametrize(
+    "dtype", [np.float16, ml_dtypes.bfloat16, np.float32], ids=["float16", "bfloat16", "float32"]
+)
 def test_what_is_written_is_read_bit_for_bit(part, dtype, tmp_path):
-    # float16 too: the stored weights are exact in it
+    # the stored weights are exact in all three
     weights.write(tmp_path, part, parameters(part), dtype)
     assert same(weights.read(tmp_path, part, shapes(part)), parameters(part))
 
@@ -76,26 +81,115 @@ def test_bfloat16_is_read(tmp_path):
     assert same(weights.read(tmp_path, "unet", shapes("unet")), parameters("unet"))
 
 
+def write_shards(folder, tensors, index, shards):
+    """Safetensors in two shards with an index of that name."""
+    places = {name: shards[i % 2] for i, name in enumerate(sorted(tensors))}
+    for shard in shards:
+        save_file({name: tensors[name] for name in tensors if places[name] == shard}, folder / shard)
+    (folder / index).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return places
+
+
+STEM = "diffusion_pytorch_model"
+SHARDS = [f"{STEM}-0000{i}-of-00002.safetensors" for i in (1, 2)]
+
+
 def test_shards_are_read_through_their_index(tmp_path):
-    tensors = stored("unet")
-    names = sorted(tensors)
-    files = {
-        name: f"diffusion_pytorch_model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)
-    }
-    for file in set(files.values()):
-        save_file({name: tensors[name] for name in names if files[name] == file}, tmp_path / file)
-    index = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    places = write_shards(tmp_path, stored("unet"), f"{STEM}.safetensors.index.json", SHARDS)
     assert same(weights.read(tmp_path, "unet", shapes("unet")), parameters("unet"))
-    (tmp_path / files[names[0]]).unlink()
-    with pytest.raises(InputError, match="00001-of-00002"):
+    (tmp_path / SHARDS[0]).unlink()
+    with pytest.raises(InputError, match=r"lacks shards .*00001-of-00002"):
+        weights.read(tmp_path, "unet", shapes("unet"))
+    (tmp_path / f"{STEM}.safetensors.index.json").write_text(
+        json.dumps({"weight_map": dict.fromkeys(places, "../elsewhere.safetensors")})
+    )
+    with pytest.raises(InputError, match="not beside it"):
         weights.read(tmp_path, "unet", shapes("unet"))
 
 
-def test_the_half_precision_variant_is_read_where_it_is_alone(tmp_path):
-    target = tmp_path / "diffusion_pytorch_model.fp16.safetensors"
-    shutil.copy(SD1 / "unet/diffusion_pytorch_model.safetensors", target)
+def test_a_tensor_that_is_not_in_the_shard_of_the_index_is_named(tmp_path):
+    index = tmp_path / f"{STEM}.safetensors.index.json"
+    places = write_shards(tmp_path, stored("unet"), index.name, SHARDS)
+    held = next(name for name in places if places[name] == SHARDS[0])
+    index.write_text(json.dumps({"weight_map": places | {held: SHARDS[1], "of_nowhere": SHARDS[0]}}))
+    with pytest.raises(InputError) as error:
+        weights.read(tmp_path, "unet", shapes("unet"))
+    assert {line.strip() for line in str(error.value).splitlines()[1:-1]} == {
+        f"missing in {SHARDS[1]}, where the index has it: {held}",
+        f"missing in {SHARDS[0]}, where the index has it: of_nowhere",
+    }
+
+
+@pytest.mark.parametrize(
+    ("index", "shards"),
+    [
+        (
+            f"{STEM}.safetensors.index.fp16.json",
+            [f"{STEM}.fp16-0000{i}-of-00002.safetensors" for i in (1, 2)],
+        ),
+        (
+            f"{STEM}.safetensors.index.fp16.json",
+            [f"{STEM}-0000{i}-of-00002.fp16.safetensors" for i in (1, 2)],
+        ),
+        (
+            f"{STEM}.safetensors.fp16.index.json",
+            [f"{STEM}-0000{i}-of-00002.fp16.safetensors" for i in (1, 2)],
+        ),
+    ],
+    ids=["tag before the number", "tag behind the number", "old name of the index"],
+)
+def test_sharded_variants_are_read_in_every_spelling_where_they_are_asked_for(tmp_path, index, shards):
+    zeros = {name: np.zeros_like(tensor) for name, tensor in stored("unet").items()}
+    write_shards(tmp_path, zeros, f"{STEM}.safetensors.index.json", SHARDS)
+    write_shards(tmp_path, stored("unet"), index, shards)
+    assert same(weights.read(tmp_path, "unet", shapes("unet"), variant="fp16"), parameters("unet"))
+    plain = weights.read(tmp_path, "unet", shapes("unet"))  # without being asked for, they are not read
+    assert not any(leaf.any() for leaf in jax.tree.leaves(plain))
+    names = [item.name for item in tmp_path.iterdir()]
+    assert chosen_files(names, "unet", "fp16", "") == [index, *sorted(shards)]  # what a download needs
+    assert chosen_files(names, "unet", None, "") == [f"{STEM}.safetensors.index.json", *SHARDS]
+
+
+def test_a_variant_is_read_where_it_is_alone_and_asked_for_where_there_are_two(tmp_path):
+    original = SD1 / f"unet/{STEM}.safetensors"
+    shutil.copy(original, tmp_path / f"{STEM}.fp16.safetensors")
     assert same(weights.read(tmp_path, "unet", shapes("unet")), parameters("unet"))
+    shutil.copy(original, tmp_path / f"{STEM}.non_ema.safetensors")
+    with pytest.raises(InputError, match="variants fp16, non_ema: say which"):
+        weights.read(tmp_path, "unet", shapes("unet"))
+    with pytest.raises(InputError, match=r"variant 'bf16' in .*variants there: fp16, non_ema"):
+        weights.read(tmp_path, "unet", shapes("unet"), variant="bf16")
+
+
+def test_dense_layers_and_convolutions_of_size_1_stand_for_one_another(tmp_path):
+    # Stable Diffusion 1 projects by convolutions, 2 by dense layers; the autoencoder's attention was convolutions once.
+    def is_attention(name):
+        return ".attentions." in name and name.endswith(
+            ("key.weight", "query.weight", "value.weight", "attn.weight")
+        )
+
+    old = {
+        name: tensor[:, :, None, None] if is_attention(name) else tensor
+        for name, tensor in stored("vae").items()
+    }
+    assert sum(tensor.ndim == 4 for tensor in old.values()) == 8 + sum(
+        tensor.ndim == 4 for tensor in stored("vae").values()
+    )
+    save_file(old, tmp_path / f"{STEM}.safetensors")
+    assert same(weights.read(tmp_path, "vae", shapes("vae")), parameters("vae"))
+    dense = {
+        name: tensor[:, :, 0, 0] if re.search(r"proj_(in|out)\.weight", name) else tensor
+        for name, tensor in stored("unet").items()
+    }
+    save_file(dense, tmp_path / f"{STEM}.safetensors")
+    assert same(weights.read(tmp_path, "unet", shapes("unet")), parameters("unet"))
+
+
+def test_parameters_are_put_where_the_sharding_says(tmp_path):
+    sharding = everywhere(generation_mesh())
+    read = weights.read(SD1 / "vae", "vae", shapes("vae"), sharding=sharding)
+    assert {leaf.sharding for leaf in jax.tree.leaves(read)} == {sharding}
+    assert same(read, parameters("vae"))
 
 
 def test_flax_files_are_read(tmp_path):
@@ -121,6 +215,39 @@ def test_all_that_is_wrong_with_a_file_is_in_one_message(tmp_path):
     }
 
 
+def test_of_hundreds_of_wrong_tensors_some_are_shown_and_the_rest_is_counted(tmp_path):
+    tensors = {f"other.{name}": tensor for name, tensor in stored("unet").items()}
+    save_file(tensors, tmp_path / f"{STEM}.safetensors")
+    with pytest.raises(InputError) as error:
+        weights.read(tmp_path, "unet", shapes("unet"))
+    lines = str(error.value).splitlines()
+    assert (
+        sum("left over: other." in line for line in lines) == sum("missing: " in line for line in lines) == 20
+    )
+    assert [line.strip() for line in lines if "more" in line] == [
+        f"... and {len(tensors) - 20} more left over",
+        f"... and {len(tensors) - 20} more missing",
+    ]
+
+
+def test_whole_numbers_are_refused(tmp_path):
+    tensors = stored("unet")
+    tensors["conv_in.weight"] = tensors["conv_in.weight"].astype(np.int8)
+    save_file(tensors, tmp_path / f"{STEM}.safetensors")
+    with pytest.raises(InputError, match=r"not of a floating type: conv_in\.weight is int8"):
+        weights.read(tmp_path, "unet", shapes("unet"))
+
+
+def test_quantised_types_that_numpy_has_no_name_for_are_refused(tmp_path):
+    tensors = stored("unet")
+    tensors["conv_in.weight"] = tensors["conv_in.weight"].astype(ml_dtypes.float8_e4m3fn)
+    save_file(tensors, tmp_path / f"{STEM}.safetensors")
+    with pytest.raises(
+        InputError, match=r"1 tensor\(s\) in .*quantised, the first is conv_in\.weight in F8_E4M3"
+    ):
+        weights.read(tmp_path, "unet", shapes("unet"))
+
+
 def test_a_tensor_under_two_names_is_refused(tmp_path):
     tensors = stored("text_encoder")
     tensors["final_layer_norm.bias"] = tensors["text_model.final_layer_norm.bias"]
@@ -136,9 +263,16 @@ def test_a_file_that_was_cut_off_is_named(tmp_path):
         weights.read(tmp_path, "unet", shapes("unet"))
 
 
+@pytest.mark.parametrize("data", [b"", b"\x81\xa1a", b"\x01"], ids=["empty", "cut", "no tree"])
+def test_a_flax_file_that_was_cut_off_is_named(tmp_path, data):
+    (tmp_path / "diffusion_flax_model.msgpack").write_bytes(data)
+    with pytest.raises(InputError, match=r"diffusion_flax_model\.msgpack cannot be read"):
+        weights.read(tmp_path, "unet", shapes("unet"))
+
+
 def test_pickles_are_refused_with_the_way_out(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(InputError, match=r"pytorch_model\.bin.*not read.*safetensors"):
+    with pytest.raises(InputError, match=r"pytorch_model\.bin.*not read.*jaxcil convert-pipeline"):
         weights.read(tmp_path, "text_encoder", shapes("text_encoder"))
 
 

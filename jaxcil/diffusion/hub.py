@@ -1,0 +1,118 @@
+"""Models by name: pipelines on the Hugging Face hub, fetched once and kept in its cache."""
+
+import pathlib
+import re
+from collections.abc import Iterable
+
+from jaxcil.diffusion.tensor_files import STEMS, chosen_files
+from jaxcil.errors import InputError
+
+DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+INDEX = "model_index.json"
+CONFIGS = (INDEX, "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in STEMS))
+
+
+def is_name(text: str) -> bool:
+    """Whether a text has the form of a model's name on the hub: OWNER/MODEL."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) is not None
+
+
+def resolve(name: str, revision: str | None = None, variant: str | None = None) -> tuple[pathlib.Path, str]:
+    """The folder and the commit of a model on the hub; what of it is not in the cache yet is fetched.
+
+    Fetched are the configurations, the tokenizer, and the weights of each network in one form: see
+    `tensor_files.chosen_files`. Never pickles, never the safety checker. Where the hub cannot be reached, the
+    cache alone serves.
+
+    Args:
+      name: OWNER/MODEL.
+      revision: a branch, a tag or a commit; None: the main branch. A commit is the same files for ever.
+      variant: the tag in the names of the weights, such as "fp16".
+
+    Returns:
+      The folder in the cache, and the commit of 40 hexadecimal digits.
+
+    Raises:
+      InputError: there is no such model, revision or variant; it must be asked for; or the hub cannot be
+        reached and the cache does not hold it.
+    """
+    import huggingface_hub  # here, since only names need it
+    from huggingface_hub import errors
+
+    try:
+        folder = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=_wanted(name, revision, variant)
+        )
+    except InputError:
+        raise
+    except errors.GatedRepoError:
+        raise InputError(
+            f"{name} is only given to those who ask: accept its terms on https://huggingface.co/{name}, then log in "
+            "with `hf auth login`."
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise InputError(
+            f"{name} has no revision {revision!r}; see https://huggingface.co/{name}/tree/main for its branches "
+            "and tags, or leave revision away."
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise InputError(
+            f"{name!r} is neither a folder here nor a public model on the hub. Is it spelled as on "
+            "https://huggingface.co/models? For a private one log in with `hf auth login`."
+        ) from None
+    except errors.HFValidationError as error:
+        raise InputError(f"{name!r} cannot be the name of a model on the hub: {error}") from None
+    except errors.LocalEntryNotFoundError:
+        raise InputError(
+            f"{name!r} is no folder here, and the hub's cache does not hold it"
+            f"{'' if revision is None else f' at the revision {revision!r}'}; the hub itself "
+            f"{_why_not()}. Fetch it where there is a network, or give a folder."
+        ) from None
+    except Exception as error:  # of the HTTP library beneath, which is another in each version
+        raise InputError(
+            f"{name} cannot be fetched: {error}. What is there already is kept: try again, and it goes on."
+        ) from error
+    return pathlib.Path(folder), pathlib.Path(folder).name
+
+
+def needed_files(names: Iterable[str], variant: str | None, where: str) -> list[str]:
+    """Those of a model's files that `load` reads.
+
+    Args:
+      names: of all files, with "/" between folder and file.
+      variant: as in `resolve`.
+      where: the model, for messages.
+    """
+    names = list(names)
+    needed = [name for name in names if name in CONFIGS or name.startswith("tokenizer/")]
+    for part in STEMS:
+        there = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
+        needed += [f"{part}/{file}" for file in chosen_files(there, part, variant, f"{where}/{part}")]
+    return needed
+
+
+def _wanted(name: str, revision: str | None, variant: str | None) -> list[str]:
+    """What to fetch; the index alone if the hub does not say what there is, so that the cache is asked."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        listing = huggingface_hub.HfApi().model_info(name, revision=revision)
+    except (errors.RevisionNotFoundError, errors.HFValidationError):
+        raise
+    except Exception:  # fetching fails for the same reason, unless the cache holds the model
+        return [INDEX]
+    names = [item.rfilename for item in listing.siblings or ()]
+    if INDEX not in names:
+        raise InputError(
+            f"{name} holds no pipeline of diffusers: it has no {INDEX}. Single files are converted by "
+            "jaxcil convert-pipeline."
+        )
+    return needed_files(names, variant, name)
+
+
+def _why_not() -> str:
+    from huggingface_hub import constants
+
+    return "is not asked: HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "cannot be reached"
