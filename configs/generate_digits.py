@@ -22,6 +22,9 @@ def get_config() -> ConfigDict:
     # instead of these names cifar10, cifar100, imagenet1k, a file (a class a line) or tfds:BUILDER
     config.class_list = config_dict.placeholder(str)
     config.synonyms = "first"  # of the list's names for a class; or "all", in turn
+    config.licence = config_dict.placeholder(
+        str
+    )  # of the images, for their card; None: as the model's card says
     config.templates = ("a handwritten digit {}", "the digit {}", "a scan of the number {}", "{}")
     config.images_a_class = 100
     config.image_size = config_dict.placeholder(int)  # side of the stored images; None keeps the model's own

@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     )
     config.synthetic = dict(
         path=config_dict.placeholder(str),  # a data set of `jaxcil generate`; None makes one
+        filter=config_dict.placeholder(str),  # of that data set: only images that it keeps
         model="digits",
         templates=("a handwritten digit {}", "the digit {}", "a scan of the number {}", "{}"),
         images_a_class=200,

@@ -7,6 +7,7 @@ A workdir holds
     extractors/EXTRACTOR/        the newest training state of all seeds
     heads/EXTRACTOR-HEAD.json    accuracy matrices of all seeds
     results.json timing.json report.html accuracy.png
+    tensorboard/                 curves of the trainings; they carry times, and nothing reads them
 
 Each is written whole or not at all, and what is there is not done again. So a run that was killed goes on where
 it was when the same command is given again, to the same results.
@@ -34,7 +35,7 @@ from jaxcil.parallel import mesh
 from jaxcil.progress import Progress
 from jaxcil.run_settings import GROUPS_CLASSES, HEADS, NETWORKS, check
 from jaxcil.scenario import Scenario, check_images, make_scenario
-from jaxcil.synthesis import store
+from jaxcil.synthesis import filters
 from jaxcil.synthesis.generator import generate_by_name
 from jaxcil.training import loop
 from jaxcil.training.checkpoint import Checkpoints
@@ -87,6 +88,8 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
         with timing.of(f"heads on {name}"):
             runs += _evaluate_heads(config, learner, states, benchmark, name, workdir)
     results = _results(config, benchmark.scenario, runs)
+    if future is not None and config.synthetic.get("filter"):
+        results["synthetic_filter"] = filters.summary(config.synthetic.path, config.synthetic.filter)
     files.write_json(workdir / "results.json", results)
     sizes = _test_images(benchmark).tolist()
     columns = min(3, len(config.heads))
@@ -135,7 +138,11 @@ def synthetic_images(config: Any, benchmark: Benchmark, workdir: pathlib.Path) -
             "make first_classes smaller"
         )
     settings = config.synthetic.to_dict()
-    path = settings.pop("path")
+    path, filter_name = settings.pop("path"), settings.pop("filter", None)
+    if path is None and filter_name is not None:
+        raise InputError(
+            "synthetic.filter is of a data set that exists; give its folder as synthetic.path, or leave the filter out"
+        )
     height, width = benchmark.train.images.shape[1:3]
     if path is None and height != width:
         raise InputError(
@@ -145,7 +152,7 @@ def synthetic_images(config: Any, benchmark: Benchmark, workdir: pathlib.Path) -
     if path is None:
         names = tuple(scenario.class_names[label] for label in _future_classes(scenario))
         generate_by_name(directory, names, image_size=height, **settings)
-    images, labels, names = store.read(directory)
+    images, labels, names = filters.read(directory, filter_name)
     positions = np.array([_position(name, scenario.class_names) for name in names], np.int32)
     missing = {scenario.class_names[label] for label in _future_classes(scenario)} - set(names)
     if missing:
@@ -193,7 +200,7 @@ def _train_extractor(
     run_keys = jnp.stack([keys.root_key(seed) for seed in config.seeds])
     with (
         Checkpoints(workdir / "extractors" / name) as checkpoints,
-        Progress(f"extractor {name}", settings.steps, "steps") as progress,
+        Progress(f"extractor {name}", settings.steps, "step", scalars=workdir / "tensorboard") as progress,
     ):
         return loop.train(
             chunk_program,
@@ -205,7 +212,7 @@ def _train_extractor(
             batch_size=settings.batch_size,
             chunk=settings.chunk,
             checkpoints=checkpoints,
-            tell=lambda told: progress.reach(told.done, told.note),
+            tell=lambda told: progress.reach(told.done, told.note, told.means),
         )
 
 

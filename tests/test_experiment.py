@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from jaxcil import experiment, files, workdir
 from jaxcil.cli.main import parse
 from jaxcil.errors import InputError
-from jaxcil.synthesis import store
+from jaxcil.synthesis import filters, store
+from jaxcil.synthesis.manifest import read_manifest
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning"
@@ -251,3 +253,34 @@ def test_the_run_can_be_started_from_the_config_that_it_wrote(finished, make_con
     assert json.loads((pathlib.Path(finished) / "config.json").read_text()) == json.loads(
         make_config().to_json()
     )
+
+
+def test_only_the_images_that_a_filter_keeps_are_trained_on_and_the_results_say_so(
+    finished, make_config, tmp_path
+):
+    directory = tmp_path / "set"
+    shutil.copytree(finished / "synthetic", directory)
+    names = [*read_manifest(directory).class_names, "other"]
+    even = filters.judge(  # of equal scores the first image of each class is kept
+        directory,
+        filters.Rule("top", "margin", 0.1),
+        lambda images: np.zeros((len(images), len(names))),
+        {"class_names": names, "sha256": "0" * 64},
+    )
+    filters.write_filter(directory, "first", even)
+    config = make_config(
+        f"synthetic.path={directory}", "synthetic.filter=first", "extractors=future_proof", "heads=ncm"
+    )
+    future = experiment.synthetic_images(config, experiment.load_benchmark(config), tmp_path)
+    every = store.read(directory)
+    np.testing.assert_array_equal(future.images, every.images[::3])
+    results = experiment.run(config, tmp_path / "run")
+    assert results["synthetic_filter"]["share_kept"] == dict.fromkeys(every.class_names, 1 / 3)
+    assert results["synthetic_filter"]["name"] == "first"
+    assert "those that its filter first keeps" in (tmp_path / "run" / "report.html").read_text()
+    assert "synthetic_filter" not in files.read_json(finished / "results.json")
+
+
+def test_a_filter_needs_the_data_set_that_it_is_of(make_config, tmp_path):
+    with pytest.raises(InputError, match=r"give its folder as synthetic\.path"):
+        experiment.run(make_config("synthetic.filter=first"), tmp_path)

@@ -15,6 +15,7 @@ LAYERS = (
     *(
         "errors",
         "files",
+        "scalars",
         "progress",
         "workdir",
         "keys",
@@ -33,7 +34,9 @@ LAYERS = (
         "learners",
         "evaluation",
         "run_settings",
+        "saved_extractor",
         "experiment",
+        "filtering",
     ),
     *("benchmarks", "cli"),
 )

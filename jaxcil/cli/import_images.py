@@ -1,17 +1,21 @@
-"""jaxcil import-images SOURCE --workdir=DIR [--image_size=N] [--shard_size=N] [--class_names=NAMES]
+"""jaxcil import-images SOURCE --workdir=DIR [--image_size=N] [--shard_size=N] [--class_names=NAMES] [--licence=L]
 
 Makes a data set of the kind that `jaxcil generate` writes from images of any other tool. SOURCE is a folder with a
 folder, a zip or a tar(.gz) file a class, or one such file with a folder a class. Given again, it goes on.
 
     --image_size   side to which images are cut and resized; without it all must have one size
     --shard_size   images a file, 1000
-    --class_names  the classes to take, in the order of their labels: cat,dog or a file with a name a line
+    --class_names  the classes to take, in the order of their labels: cat,dog; or a list of classes, as in generate:
+                   cifar10, cifar100, imagenet1k, tfds:BUILDER, or a file with a class a line. What the list calls a
+                   class goes along: the folder n01440764 is the class n01440764, and the card calls it a tench
+    --licence      of the images, for their card, as the hub writes it: cc-by-4.0
 """
 
 import pathlib
 
 from absl import flags
 
+from jaxcil.data.class_names.class_list import KNOWN, TFDS, ClassEntry, read_class_list
 from jaxcil.errors import InputError
 from jaxcil.workdir import locked
 
@@ -24,6 +28,7 @@ def main(arguments: list[str]) -> None:
     flags.DEFINE_integer("image_size", None, "", flag_values=values)
     flags.DEFINE_integer("shard_size", 1000, "", flag_values=values)
     flags.DEFINE_string("class_names", None, "", flag_values=values)
+    flags.DEFINE_string("licence", None, "", flag_values=values)
     try:
         sources = values(["jaxcil", *arguments])[1:]
     except flags.Error as error:
@@ -32,8 +37,10 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"expected one source of images, got {' '.join(sources) or 'none'}")
     if values.workdir is None:
         raise InputError("--workdir is missing")
-    names = None if values.class_names is None else _names(values.class_names)
+    classes = [] if values.class_names is None else _classes(values.class_names)
+    names = [entry.name for entry in classes]
     from jaxcil.synthesis.import_images import import_images  # here, so that a mistyped flag is told at once
+    from jaxcil.synthesis.prompts import listed_phrases
 
     with locked(values.workdir):
         manifest = import_images(
@@ -41,17 +48,16 @@ def main(arguments: list[str]) -> None:
             sources[0],
             image_size=values.image_size,
             shard_size=values.shard_size,
-            class_names=names,
+            class_names=names or None,
+            phrases=listed_phrases(classes, names),
+            licence=values.licence,
         )
     print(f"{manifest.requests.total} images of {len(manifest.class_names)} classes: {values.workdir}")
     print(f"{values.workdir}/contact_sheet.png")
 
 
-def _names(value: str) -> list[str]:
-    """Class names out of a file with one a line, or divided by commas."""
-    if not pathlib.Path(value).is_file():
-        return [name.strip() for name in value.split(",")]
-    try:
-        return [line.strip() for line in pathlib.Path(value).read_text().splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{value} cannot be read: {error}") from None
+def _classes(value: str) -> list[ClassEntry]:
+    """Classes out of a list of them, or names divided by commas."""
+    if value in KNOWN or value.startswith(TFDS) or pathlib.Path(value).is_file():
+        return [*read_class_list(value)]
+    return [ClassEntry(name.strip(), (name.strip(),), "") for name in value.split(",")]

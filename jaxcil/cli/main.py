@@ -21,6 +21,7 @@ VERBS = {
     "run": "train and evaluate incremental learners, and write a report",
     "generate": "make a labelled image set from class names",
     "verify": "find what is damaged in such a set, and draw it again",
+    "filter": "keep what a classifier recognises in such a set",
     "import-images": "make a labelled image set from images of another tool",
     "train-generator": "train a small Stable Diffusion",
     "convert-pipeline": "make a folder of safetensors from a checkpoint, pickles or a LoRA",

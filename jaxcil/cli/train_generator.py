@@ -52,8 +52,10 @@ def _train(config, workdir: str) -> None:
 
         def tell(name: str, told: Report) -> None:
             if name not in bars:
-                bars[name] = stack.enter_context(Progress(name, told.total, "steps"))
-            bars[name].reach(told.done, told.note)
+                bars[name] = stack.enter_context(
+                    Progress(name, told.total, "step", scalars=f"{workdir}/tensorboard")
+                )
+            bars[name].reach(told.done, told.note, told.means)
 
         model = train_pipeline(
             data.images,

@@ -198,6 +198,7 @@ def _what_was_run(results: Mapping[str, Any]) -> list[str]:
         return [benchmark, "No synthetic images were used."]
     if synthetic.get("path"):
         source = f"from the data set {synthetic['path']}"
+        source += f", those that its filter {synthetic['filter']} keeps" if synthetic.get("filter") else ""
     else:
         made = [
             f"{synthetic['images_a_class']} a class" if "images_a_class" in synthetic else "",

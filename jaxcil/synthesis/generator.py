@@ -12,6 +12,7 @@ from jaxcil.errors import InputError, unknown_name
 from jaxcil.solvers import Grid, Plan, er_sde, scheduler_grid
 from jaxcil.synthesis import prompts
 from jaxcil.synthesis.generate import generate
+from jaxcil.synthesis.licences import model_licence
 from jaxcil.synthesis.manifest import Manifest
 from jaxcil.synthesis.plan_file import read_plan
 
@@ -80,6 +81,7 @@ def generate_by_name(
     plan: str | os.PathLike | None = None,
     class_list: str | None = None,
     synonyms: str = "first",
+    licence: str | None = None,
     **options: Any,
 ) -> Manifest:
     """A synthetic data set from what a config says.
@@ -94,6 +96,7 @@ def generate_by_name(
       plan: a file of `plan_file`, in place of ER-SDE with that order and those calls.
       class_list: as in `read_class_list`: what prompts call the classes. None: by their names.
       synonyms: of the list; as in `prompts.listed_phrases`.
+      licence: of the images, for the card; None takes what the model's own card says, if it does.
       **options: as above.
     """
     files.writable_directory(directory)  # said before a large model is read
@@ -122,6 +125,8 @@ def generate_by_name(
         notes = {"model": model, "plan": str(plan), "calls": table.rows, "made_by": made_by}
     if class_list is not None:
         notes |= {"class_list": class_list, "synonyms": synonyms}
+    if licence := licence or model_licence(model):
+        notes["licence"] = licence
     return generate(
         directory, pipe, table, class_names, images_a_class, phrases=phrases, notes=notes, **options
     )

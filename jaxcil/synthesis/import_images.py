@@ -10,7 +10,7 @@ import itertools
 import os
 import pathlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -34,6 +34,8 @@ def import_images(
     image_size: int | None = None,
     shard_size: int = 1000,
     class_names: Sequence[str] | None = None,
+    phrases: Mapping[str, Sequence[str]] | None = None,
+    licence: str | None = None,
 ) -> manifest.Manifest:
     """Writes a data set from images, or goes on where it stopped.
 
@@ -45,6 +47,8 @@ def import_images(
         the size of the images, which must then be one and the same.
       shard_size: images a file.
       class_names: the classes to take, in the order of their labels; None takes all, sorted.
+      phrases: what a class is called where its name is no word, such as n01440764; for the card.
+      licence: of the images, for the card.
 
     Returns:
       The manifest of the complete set.
@@ -60,6 +64,7 @@ def import_images(
     found = sources.classes(source)
     names = tuple(sorted(found) if class_names is None else class_names)
     prompts.check_class_names(names)
+    prompts.check_phrases(phrases or {}, names)
     for name in names:
         if name not in found:
             raise unknown_name(f"class in {source}", name, sorted(found))
@@ -78,7 +83,13 @@ def import_images(
             for done, _ in enumerate(_decoded(every, size, fit=bool(image_size)), 1):
                 progress.reach(done)
     begun = manifest.begin(
-        directory, config, names, [*map(len, images)], shard_size=shard_size, notes={"source": str(source)}
+        directory,
+        config,
+        names,
+        [*map(len, images)],
+        shard_size=shard_size,
+        notes={"source": str(source)} | ({"licence": licence} if licence else {}),
+        phrases=phrases,
     )
     _fill(directory, begun, images, fit=bool(image_size))
     store.finish(directory, begun)

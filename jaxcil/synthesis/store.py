@@ -173,6 +173,21 @@ def read(directory: str | os.PathLike, numbers: Sequence[int] | None = None) -> 
     return ImageSet(images, labels, manifest.class_names)
 
 
+def read_shard(directory: str | os.PathLike, manifest: Manifest, shard: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [n, H, W, 3] and labels int32 [n] of one shard, in the order of its requests.
+
+    Raises:
+      InputError: the shard is missing or damaged.
+    """
+    if not _stands(directory, manifest, shard):
+        raise InputError(
+            f"{shard_path(directory, shard)} is missing. {directory} is not complete: go on making it."
+        )
+    records = sorted(_records(directory, manifest, shard, None), key=lambda record: record["request"])
+    images = np.stack([np.asarray(Image.open(io.BytesIO(record["image"]))) for record in records])
+    return images, np.array([record["label"] for record in records], np.int32)
+
+
 def shard_path(directory: str | os.PathLike, shard: int) -> pathlib.Path:
     """The file of a shard."""
     return pathlib.Path(directory) / f"{NAME}-train.array_record-{shard:05d}"

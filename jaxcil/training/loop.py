@@ -43,9 +43,14 @@ class Report(NamedTuple):
     metrics: dict[str, np.ndarray]  # mean over the chunk's steps, a number a run
 
     @property
+    def means(self) -> dict[str, float]:
+        """The metrics as means over the runs."""
+        return {name: float(value.mean()) for name, value in self.metrics.items()}
+
+    @property
     def note(self) -> str:
-        """The metrics in a few words, as means over the runs."""
-        return ", ".join(f"{name} {value.mean():.4f}" for name, value in self.metrics.items())
+        """Those means in a few words."""
+        return ", ".join(f"{name} {value:.4f}" for name, value in self.means.items())
 
 
 def begin(function: Callable[..., Any], *arguments: Any) -> Any:

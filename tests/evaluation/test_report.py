@@ -135,7 +135,10 @@ def test_a_data_set_that_the_config_names_gives_the_contact_sheet_and_the_senten
     results["config"]["synthetic"] = {"path": str(tmp_path), "model": "unused"}
     page = report.write_report(tmp_path / "run", results).read_text()
     assert page.count("data:image/png;base64,") == 3
-    assert f"from the data set {tmp_path}" in page
+    assert f"from the data set {tmp_path}." in page
+    results["config"]["synthetic"]["filter"] = "good"
+    page = report.write_report(tmp_path / "run", results).read_text()
+    assert f"from the data set {tmp_path}, those that its filter good keeps." in page
 
 
 def test_equal_results_give_equal_bytes(results, tmp_path):

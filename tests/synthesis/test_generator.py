@@ -71,7 +71,11 @@ def test_classes_and_what_prompts_call_them_come_from_a_list(tmp_path, model, mo
     some = generate_by_name(tmp_path / "b", ("ox", "n1"), **options)
     assert some.class_names == ("ox", "n1")
     assert some.phrases == {"n1": ("crane, a bird",)}
-    assert "n1 (crane, a bird; 2)" in (tmp_path / "b" / "README.md").read_text()
+    assert "| 1 | n1 | crane, a bird | 2 |" in (tmp_path / "b" / "README.md").read_text()
+    assert "licence" not in some.notes
+    said = generate_by_name(tmp_path / "b", ("ox", "n1"), licence="cc-by-4.0", **options)
+    assert said.notes["licence"] == "cc-by-4.0"
+    assert "license: cc-by-4.0" in (tmp_path / "b" / "README.md").read_text()
     assert some.notes["class_list"] == options["class_list"]
 
 
