@@ -1,10 +1,9 @@
 """jaxcil evaluate-synthetic --config=FILE --config.synthetic=DATA [--config.field=value] --workdir=DIR
 
 Says how many synthetic images a classifier of real images recognises, how well a classifier trained on them does on
-real ones, and how near they lie to what their generator saw. Writes worth.json and nearest.png into DIR.
+real ones, how far they lie from real ones in features, and which are copies: over all, a class, and beside what real
+images give. Prints tables; writes worth.json, worth.png and nearest.png into DIR. Given again, it goes on.
 """
-
-import json
 
 from jaxcil import files
 from jaxcil.cli.main import parse
@@ -15,20 +14,38 @@ from jaxcil.run_settings import check_counts
 def main(arguments: list[str]) -> None:
     """Evaluates, prints the figures and writes them."""
     config, others = parse(arguments, workdir=None)
-    if config.synthetic is None:
-        raise InputError("--config.synthetic is missing; give a folder that `jaxcil generate` wrote")
+    for field, wanted in (("synthetic", "a set that `jaxcil generate` wrote"), ("dataset", "real images")):
+        if config[field] is None:
+            raise InputError(f"--config.{field} is missing; give the folder of {wanted}")
+    if not config.near >= 0:
+        raise InputError(f"near must not be negative, got {config.near}")
     workdir = files.writable_directory(others["workdir"])
     check_counts(config.judge, "judge", "blocks", "steps", "batch_size")
-    from jaxcil.data.datasets import ImageSet, load
-    from jaxcil.evaluation import synthetic
-    from jaxcil.synthesis import store
+    from jaxcil.data.datasets import load
+    from jaxcil.evaluation import synthetic, worth_plots
+    from jaxcil.evaluation.classifier import Judge
+    from jaxcil.evaluation.worth_report import worth_text
+    from jaxcil.saved_extractor import load_features
+    from jaxcil.synthesis import filters
+    from jaxcil.workdir import locked, remember_config, remember_data
 
-    images = ImageSet(*store.read(config.synthetic))
-    train, test, seen = (
-        load(config.dataset, s, data_dir=config.data_dir) for s in ("train", "test", config.seen)
-    )
-    files.write_json(workdir / "config.json", json.loads(config.to_json()))
-    figures = synthetic.evaluate(images, train, test, seen, synthetic.Judge(**config.judge))
-    synthetic.nearest_sheet(images, seen, workdir / "nearest.png")
-    files.write_json(workdir / "worth.json", figures)
-    print(json.dumps(figures, indent=2))
+    with locked(workdir):
+        features = load_features(config.extractor) if config.extractor else None
+        real = [
+            load(config.dataset, split, config.image_size, config.data_dir)
+            for split in ("train", "test", config.seen)
+        ]
+        sets = synthetic.joined(filters.read(config.synthetic, config.filter), *real)
+        remember_config(config, workdir)
+        remember_data(workdir, **sets._asdict())
+        judge = Judge(**config.judge)
+        by_real, by_synthetic = synthetic.judges(sets, judge, workdir / "judges")
+        figures = synthetic.evaluate(
+            sets, by_real, by_synthetic, features or by_real.features, near=config.near, seed=judge.seed
+        )
+        results = synthetic.results(config, figures)
+        files.write_json(workdir / "worth.json", results)
+        worth_plots.worth_picture(results, workdir / "worth.png")
+        worth_plots.nearest_sheet(sets, results, workdir / "nearest.png")
+    print(worth_text(results))
+    print("\n".join(f"{workdir}/{name}" for name in ("worth.json", "worth.png", "nearest.png")))

@@ -30,7 +30,7 @@ VERBS = {
     "compare-samplers": "measure the quality of samplers against their number of calls",
     "benchmark": "time a part of jaxcil beside its peer",
 }
-RESUMED = ("run", "generate", "import-images", "train-generator", "compare-samplers")
+RESUMED = ("run", "generate", "import-images", "train-generator", "compare-samplers", "evaluate-synthetic")
 INTERRUPTED = 75
 
 

@@ -1,5 +1,7 @@
 """Distances between two sets of points, from samples alone."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -90,16 +92,24 @@ def precision_and_recall(real: Array, generated: Array, neighbours: int = 3) -> 
       Kynkäänniemi, Karras, Laine, Lehtinen and Aila, arXiv:1904.06991, equations 1 and 2.
     """
 
-    def on_manifold(points: Array, manifold: Array) -> Array:
-        # place 0 of a sorted row is the point itself
-        radii = jnp.sort(_squares(manifold, manifold), -1)[:, neighbours]
-        return jnp.mean((_squares(points, manifold) <= radii[None]).any(-1).astype(points.dtype))
-
     if min(len(real), len(generated)) <= neighbours:
         raise ValueError(
             f"expected more than {neighbours} points on both sides, got {len(real)} and {len(generated)}."
         )
-    return on_manifold(generated, real), on_manifold(real, generated)
+    return _on_manifold(generated, real, neighbours), _on_manifold(real, generated, neighbours)
+
+
+@functools.partial(jax.jit, static_argnames="neighbours")
+def _on_manifold(points: Array, manifold: Array, neighbours: int) -> Array:
+    """The share of points [N, D] in a ball around any point of a manifold [M, D], some rows at a time."""
+
+    def radius(point: Array) -> Array:
+        # the nearest is the point itself
+        return jax.lax.top_k(-_squares(point, manifold), neighbours + 1)[0][-1]
+
+    radii = -jax.lax.map(radius, manifold, batch_size=64)
+    inside = jax.lax.map(lambda point: (_squares(point, manifold) <= radii).any(), points, batch_size=64)
+    return jnp.mean(inside.astype(points.dtype))
 
 
 def _mean_distance(x: Array, y: Array) -> Array:
@@ -112,6 +122,6 @@ def _distances(x: Array, y: Array) -> Array:
     return jnp.where(same, 0.0, jnp.sqrt(jnp.where(same, 1.0, square)))
 
 
-def _squares(x: Array, y: Array) -> Array:
-    """Squared distances [N, M], from differences: no cancellation between near points."""
-    return jax.lax.map(lambda point: jnp.sum((point[None] - y) ** 2, -1), x, batch_size=64)
+def _squares(point: Array, others: Array) -> Array:
+    """Squared distances [M] of one point [D], from differences: no cancellation between near points."""
+    return jnp.sum((point[None] - others) ** 2, -1)

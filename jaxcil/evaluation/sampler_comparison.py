@@ -15,11 +15,11 @@ import numpy as np
 from jaxcil import keys
 from jaxcil.data import datasets
 from jaxcil.errors import InputError, unknown_name
+from jaxcil.evaluation.classifier import Classifier, Judge, train_classifier
 from jaxcil.evaluation.frechet import Moments, moments
 from jaxcil.evaluation.sampler_digits import Drawing, image_features, image_quality
 from jaxcil.evaluation.sampler_orders import CASES, order_errors, order_results
 from jaxcil.evaluation.samplers import MIXTURES, SAMPLERS, gaussian_quality, mixture_quality
-from jaxcil.evaluation.synthetic import Classifier, Judge, train_classifier
 from jaxcil.parallel import mesh
 from jaxcil.synthesis import generator, prompts
 from jaxcil.synthesis.manifest import package_versions

@@ -17,10 +17,10 @@ from jax import Array
 
 from jaxcil import keys
 from jaxcil.diffusion.pipeline import StableDiffusion, text_to_image
+from jaxcil.evaluation.classifier import Classifier
 from jaxcil.evaluation.distances import precision_and_recall
 from jaxcil.evaluation.frechet import Moments, frechet_distance, moments
 from jaxcil.evaluation.samplers import SAMPLERS, plans_of
-from jaxcil.evaluation.synthetic import Classifier
 from jaxcil.solvers import Plan
 from jaxcil.synthesis import prompts
 from jaxcil.synthesis.generator import model_grid

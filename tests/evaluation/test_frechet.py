@@ -35,6 +35,19 @@ def test_distance_is_that_by_eigenvalues_of_the_product(generator):
     np.testing.assert_allclose(frechet_distance(a, b), expected, rtol=1e-10)
 
 
+def test_distance_in_one_dimension_is_that_of_two_means_and_two_standard_deviations():
+    a, b = Moments(np.array([1.0]), np.array([[4.0]])), Moments(np.array([3.0]), np.array([[0.25]]))
+    assert frechet_distance(a, b) == pytest.approx((1 - 3) ** 2 + (2 - 0.5) ** 2, rel=1e-14)
+
+
+def test_distance_is_that_by_the_matrix_square_root(generator):
+    linalg = pytest.importorskip("scipy.linalg")
+    a, b = full(generator, 6), full(generator, 6)
+    root = linalg.sqrtm(a.covariance @ b.covariance).real
+    expected = np.sum((a.mean - b.mean) ** 2) + np.trace(a.covariance + b.covariance - 2 * root)
+    np.testing.assert_allclose(frechet_distance(a, b), expected, rtol=1e-10)
+
+
 def test_distance_is_symmetric_and_does_not_see_rotations(generator):
     a, b, turn = full(generator, 6), full(generator, 6), rotation(generator, 6)
     turned = [Moments(turn @ m.mean, turn @ m.covariance @ turn.T) for m in (a, b)]

@@ -7,9 +7,9 @@ import pytest
 
 from jaxcil import keys
 from jaxcil.diffusion.pipeline import text_to_image
+from jaxcil.evaluation.classifier import Classifier
 from jaxcil.evaluation.frechet import moments
 from jaxcil.evaluation.sampler_digits import Drawing, image_features, image_quality
-from jaxcil.evaluation.synthetic import Classifier
 from jaxcil.solvers import ddim, scheduler_grid
 from jaxcil.synthesis import generator
 
@@ -23,7 +23,7 @@ def test_images_are_those_that_the_model_draws_for_class_and_number():
         return images.reshape(len(images), -1).astype(jnp.float32)
 
     drawing = Drawing(model, ("zero", "one"), ("{}", "the digit {}"), batch_size=2)
-    found = image_features(["ddim", "er_sde_3"], 2, 5, 4, drawing, Classifier(features, features))
+    found = image_features(["ddim", "er_sde_3"], 2, 5, 4, drawing, Classifier(features, features, features))
     assert found.shape == (2, 4, 16 * 16 * 3)
     assert [images.shape[0] for images in seen] == [2] * 4  # two batches of two samplers
 

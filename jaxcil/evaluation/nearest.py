@@ -1,0 +1,82 @@
+"""Nearest neighbours of images, in pixels or in features, and which of them are copies.
+
+The distance of two images is in grey levels of 0 to 255: the root mean square over pixels and channels.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+ROWS = 256  # points whose distances to all others are in memory at once
+
+
+class Neighbours(NamedTuple):
+    """Of N points, each with its nearest one of another set."""
+
+    distance: np.ndarray  # [N] float32
+    number: np.ndarray  # [N] int32, in the other set
+
+
+def nearest(points: np.ndarray, others: np.ndarray) -> Neighbours:
+    """The nearest of M other points to each of N points.
+
+    Args:
+      points: [N, D].
+      others: [M, D], M > 0.
+
+    Returns:
+      Euclidean distances and numbers. A distance is that of a difference, so it is exactly 0 for equal points.
+    """
+    return _nearest(points, others, np.full(len(points), -1))
+
+
+def nearest_within(points: np.ndarray) -> Neighbours:
+    """The nearest other point of the same set [N, D], N > 1, to each."""
+    return _nearest(points, points, np.arange(len(points)))
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """uint8 [N, H, W, 3] as points float32 [N, D], whose Euclidean distance is the distance of images."""
+    rows = images.reshape(len(images), -1).astype(np.float32)
+    return rows / np.float32(np.sqrt(rows.shape[1]))
+
+
+def repeated(images: np.ndarray) -> int:
+    """How many images [N, H, W, 3] have the pixels of an earlier one: that many can go and none is lost."""
+    return len(images) - len({image.tobytes() for image in images})
+
+
+def copied(images: np.ndarray, seen: np.ndarray) -> int:
+    """How many images [N, H, W, 3] have the pixels of one of seen [M, H, W, 3]."""
+    known = {image.tobytes() for image in seen}
+    return sum(image.tobytes() in known for image in images)
+
+
+def _nearest(points: np.ndarray, others: np.ndarray, own: np.ndarray) -> Neighbours:
+    resident = jnp.asarray(others, jnp.float32)
+    middle = resident.mean(0, keepdims=True)
+    resident = resident - middle  # the closer to zero, the less cancels between squares
+    squares = jnp.sum(resident**2, -1)
+    found = []
+    for start in range(0, len(points), ROWS):
+        part, itself = points[start : start + ROWS], own[start : start + ROWS]
+        missing = min(ROWS, len(points)) - len(part)
+        filled = np.pad(part, ((0, missing), (0, 0))), np.pad(itself, (0, missing))
+        distance, number = _nearest_rows(*map(jnp.asarray, filled), middle, resident, squares)
+        found.append((np.asarray(distance)[: len(part)], np.asarray(number)[: len(part)]))
+    return Neighbours(*map(np.concatenate, zip(*found)))
+
+
+@jax.jit
+def _nearest_rows(
+    points: Array, own: Array, middle: Array, others: Array, squares: Array
+) -> tuple[Array, Array]:
+    points = points - middle
+    # not at the precision of TF32: neighbours are near each other
+    away = squares[None] - 2 * jnp.matmul(points, others.T, precision=jax.lax.Precision.HIGHEST)
+    away = jnp.where(jnp.arange(len(others))[None] == own[:, None], jnp.inf, away)
+    number = away.argmin(-1).astype(jnp.int32)
+    return jnp.sqrt(jnp.sum((points - others[number]) ** 2, -1)), number

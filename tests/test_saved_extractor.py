@@ -1,0 +1,63 @@
+"""The extractor of a run gives the features that the run computed with it."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxcil import experiment
+from jaxcil.cli.main import parse
+from jaxcil.data import datasets
+from jaxcil.errors import InputError
+from jaxcil.saved_extractor import load_features
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run on a few images, its images, and the features of the first seed that its head saw."""
+    root = tmp_path_factory.mktemp("run")
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("cat", "dog", "fox"):
+            (root / "images" / split / name).mkdir(parents=True)
+            for n in range(4):
+                image = generator.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+                Image.fromarray(image).save(root / "images" / split / name / f"{n}.png")
+    fields = [
+        f"dataset={root}/images",
+        "extractors=plain",
+        "heads=ncm",
+        "seeds=3,5",
+        "scenario.first_classes=2",
+        "scenario.classes_a_task=1",
+        "scenario.class_order=fox,cat,dog",
+        "extractor.steps=2",
+        "extractor.batch_size=8",
+    ]
+    config, _ = parse(["--config=quickstart", *(f"--config.{field}" for field in fields)])
+    seen = []
+    original = experiment.accuracy_matrices
+
+    def recording(method, train, *others):
+        seen.append(train)
+        return original(method, train, *others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "accuracy_matrices", recording)
+        experiment.run(config, root / "run")
+    return root / "run", datasets.load(f"{root}/images", "train").images, seen[0][0]
+
+
+def test_features_are_those_of_the_run_for_its_first_seed(finished):
+    run, images, features = finished
+    found = load_features(run / "extractors" / "plain")(jnp.asarray(images))
+    # another program of the same network in float32
+    np.testing.assert_allclose(found, features, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_no_extractor_is_refused_and_not_made(finished, tmp_path):
+    run, _, _ = finished
+    for folder in (run / "extractors" / "plane", run / "heads", tmp_path):
+        with pytest.raises(InputError, match="RUN/extractors/NAME"):
+            load_features(folder)
+    assert not (run / "extractors" / "plane").exists()
