@@ -27,6 +27,13 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_modifyitems(items):
+    if not os.environ.get("JAXCIL_SLOW"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes or gigabytes: set JAXCIL_SLOW=1"))
+
+
 @pytest.fixture
 def x64():
     """Float64 for one test."""

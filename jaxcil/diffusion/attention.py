@@ -1,16 +1,36 @@
-"""Attention, behind one function, and the transformer of the UNet."""
+"""Attention, behind one function, by the kernel that fits the device it runs on."""
+
+import functools
+import math
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh
 
-from jaxcil.diffusion.layers import Settings, convolve, group_norm, layer_norm
-from jaxcil.errors import unknown_name
+from jaxcil.diffusion.layers import Settings
+from jaxcil.errors import InputError, unknown_name
+from jaxcil.parallel import mesh
 
-IMPLEMENTATIONS = ("xla",)
+IMPLEMENTATIONS = ("xla", "cudnn", "flash")
+# From this many tokens on a kernel is worth its overhead. Of TPUs it is maxdiffusion's number.
+CUDNN_TOKENS, FLASH_TOKENS = 1024, 4096
+# Of cuDNN on any GPU. Hopper takes 256, which would serve no level of these networks below 1024 x 1024 pixels.
+CUDNN_FEATURES = 128
+LANES = 128  # of a TPU's vector registers, to which the flash kernel's features and blocks are padded
 
 
-def attend(query: Array, key: Array, value: Array, *, causal: bool = False, implementation: str = "xla"):
+def attend(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    causal: bool = False,
+    implementation: str = "xla",
+    on: Mesh | None = None,
+) -> Array:
     """softmax(query key^T / sqrt(D)) value, with scores and softmax in float32.
 
     Args:
@@ -18,14 +38,81 @@ def attend(query: Array, key: Array, value: Array, *, causal: bool = False, impl
       key: [B, S, heads, D].
       value: [B, S, heads, D].
       causal: position t sees positions up to t.
-      implementation: "xla" holds the scores, B heads T S float32 numbers, in memory.
+      implementation: "xla" holds the scores, B heads T S float32 numbers, in memory. "cudnn" (a GPU) and
+        "flash" (the Pallas kernel for TPUs) do not; they run where `kernel` says, and XLA elsewhere.
+      on: the mesh over whose devices B is spread, which "flash" must know; None: one device.
 
     Returns:
       [B, T, heads, D] in the dtype of the query.
+
+    Raises:
+      InputError: an unknown implementation, or cuDNN without a GPU.
     """
     if implementation not in IMPLEMENTATIONS:
         raise unknown_name("attention implementation", implementation, IMPLEMENTATIONS)
-    return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation=implementation)
+    if implementation == "cudnn" and jax.default_backend() != "gpu":
+        raise InputError(
+            f'attention by "cudnn" needs an NVIDIA GPU, and this process computes on {jax.default_backend()}. '
+            "Place the model on a mesh of the devices at hand: jaxcil.diffusion.place chooses what they can."
+        )
+    chosen = "xla" if causal else kernel(implementation, query.shape, key.shape, query.dtype)
+    if chosen == "flash":
+        flash = functools.partial(_flash, scale=1 / math.sqrt(query.shape[-1]))
+        run = flash if on is None else mesh.over_images(on, flash)
+        return run(query, key, value)
+    return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation=chosen)  # type: ignore
+
+
+def kernel(implementation: str, query: tuple[int, ...], key: tuple[int, ...], dtype: Any) -> str:
+    """What computes an attention without a mask: the implementation where it applies, else "xla".
+
+    Args:
+      implementation: one of `IMPLEMENTATIONS`.
+      query: the shape [B, T, heads, D].
+      key: the shape [B, S, heads, D].
+      dtype: of both.
+    """
+    _, queries, _, features = query
+    if implementation == "cudnn":
+        half = jnp.dtype(dtype) in (jnp.float16, jnp.bfloat16)
+        fits = half and features % 8 == 0 and features <= CUDNN_FEATURES and queries >= CUDNN_TOKENS
+    else:
+        fits = min(queries, key[1]) >= FLASH_TOKENS
+    return implementation if fits else "xla"
+
+
+def _flash(query: Array, key: Array, value: Array, scale: float) -> Array:
+    """The TPU kernel on [B, T, heads, D], whose tokens and features it wants in multiples of the lanes.
+
+    Padded features are zeros, which change no score and are cut off the result. Padded tokens are a segment of their
+    own: what is real does not see them.
+    """
+    from jax.experimental.pallas.ops.tpu import flash_attention as tpu  # only TPUs need Pallas
+
+    def padded(x: Array) -> Array:
+        tokens, features = (-size % LANES for size in (x.shape[1], x.shape[3]))
+        return jnp.pad(x, ((0, 0), (0, tokens), (0, 0), (0, features))).transpose(0, 2, 1, 3)
+
+    def segments(x: Array) -> Array:
+        tokens = x.shape[1] + -x.shape[1] % LANES
+        return jnp.broadcast_to(jnp.asarray(jnp.arange(tokens) < x.shape[1], jnp.int32), (x.shape[0], tokens))
+
+    whole = query.shape[1] % LANES == key.shape[1] % LANES == 0
+    block_q, block_k = (_block(x.shape[1]) for x in (query, key))
+    out = tpu.flash_attention(
+        padded(query),
+        padded(key),
+        padded(value),
+        segment_ids=None if whole else tpu.SegmentIds(segments(query), segments(key)),
+        sm_scale=scale,
+        block_sizes=tpu.BlockSizes(block_q=block_q, block_k_major=block_k, block_k=block_k, block_b=1),
+    )
+    return out.transpose(0, 2, 1, 3)[:, : query.shape[1], :, : query.shape[3]]
+
+
+def _block(tokens: int) -> int:
+    """The largest block of the kernel that divides a padded number of tokens."""
+    return next(size for size in (512, 256, LANES) if (tokens + -tokens % LANES) % size == 0)
 
 
 def project_and_attend(
@@ -60,92 +147,6 @@ def project_and_attend(
         *(item.reshape(*item.shape[:2], heads, -1) for item in (query, key, value)),
         causal=causal,
         implementation=settings.implementation,
+        on=settings.mesh,
     )
     return nn.Dense(x.shape[-1], dtype=settings.dtype, name=names[3])(mixed.reshape(x.shape))
-
-
-class CrossAttention(nn.Module):
-    """Attention of the UNet, to a map's own pixels or to the text."""
-
-    heads: int
-    settings: Settings
-
-    @nn.compact
-    def __call__(self, x: Array, context: Array) -> Array:
-        """Maps x [B, T, C] and a context [B, S, D] to [B, T, C]."""
-        names = ("to_q", "to_k", "to_v", "to_out_0")
-        return project_and_attend(
-            x, context, heads=self.heads, names=names, settings=self.settings, bias=False
-        )
-
-
-class GatedProjection(nn.Module):
-    """GEGLU (Shazeer, arXiv:2002.05202): value * gelu(gate), the gelu exact."""
-
-    features: int
-    settings: Settings
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps [..., C] to [..., features]."""
-        both = nn.Dense(2 * self.features, dtype=self.settings.dtype, name="proj")(x)
-        value, gate = both[..., : self.features], both[..., self.features :]
-        return value * nn.gelu(gate, approximate=False)
-
-
-class FeedForward(nn.Module):
-    """Four times as wide inside, gated."""
-
-    settings: Settings
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Maps [B, T, C] to the same shape."""
-        hidden = GatedProjection(4 * x.shape[-1], self.settings, name="net_0")(x)
-        return nn.Dense(x.shape[-1], dtype=self.settings.dtype, name="net_2")(hidden)
-
-
-class TransformerBlock(nn.Module):
-    """Self-attention, attention to the text, feed-forward; each after a norm and added to its input."""
-
-    heads: int
-    settings: Settings
-
-    @nn.compact
-    def __call__(self, x: Array, text: Array) -> Array:
-        """Maps x [B, T, C] and text [B, L, D] to [B, T, C]. Padding of the text is attended to."""
-
-        dtype = self.settings.dtype
-        hidden = layer_norm(dtype, "norm1")(x)
-        x = x + CrossAttention(self.heads, self.settings, name="attn1")(hidden, hidden)
-        hidden = layer_norm(dtype, "norm2")(x)
-        x = x + CrossAttention(self.heads, self.settings, name="attn2")(hidden, text)
-        return x + FeedForward(self.settings, name="ff")(layer_norm(dtype, "norm3")(x))
-
-
-class SpatialTransformer(nn.Module):
-    """Transformer blocks over the pixels of a map, between two projections, added to the map.
-
-    Its group normalisation has epsilon 1e-6, whatever the configuration says of the others.
-    """
-
-    heads: int
-    layers: int
-    linear_projection: bool  # Stable Diffusion 2: Dense; 1: a convolution of size 1
-    settings: Settings
-
-    @nn.compact
-    def __call__(self, x: Array, text: Array) -> Array:
-        """Maps x [B, H, W, C] and text [B, L, D] to [B, H, W, C]."""
-        batch, height, width, features = x.shape
-
-        def project(name: str):
-            if self.linear_projection:
-                return nn.Dense(features, dtype=self.settings.dtype, name=name)
-            return convolve(self.settings, features, 1, name)
-
-        hidden = project("proj_in")(group_norm(self.settings, "norm", 1e-6)(x))
-        hidden = hidden.reshape(batch, height * width, features)
-        for i in range(self.layers):
-            hidden = TransformerBlock(self.heads, self.settings, name=f"transformer_blocks_{i}")(hidden, text)
-        return x + project("proj_out")(hidden.reshape(x.shape))

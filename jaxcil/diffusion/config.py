@@ -13,7 +13,7 @@ from jaxcil.errors import InputError
 
 # How a network is run: fields of a module that are not part of its configuration. (Where config.json has a
 # "dtype", it tells how the weights were stored.)
-RUN_FIELDS = ("dtype", "convolution", "implementation")
+RUN_FIELDS = ("dtype", "convolution", "implementation", "mesh")
 
 
 def module_fields(kind: str, module: type, config: Mapping[str, Any], inert: Mapping[str, Sequence]) -> dict:
@@ -47,10 +47,12 @@ def config_of(module: Any) -> dict[str, Any]:
 
 
 def per_level(name: str, value: Any, levels: int) -> tuple[int, ...]:
-    """A setting that may be one number or one a level, as one a level."""
+    """A setting that may be one value or one a level, as one a level: numbers, or booleans."""
     values = value if isinstance(value, tuple) else (value,) * levels
     if len(values) != levels or not all(isinstance(item, int) for item in values):
-        raise InputError(f"{name} must be a whole number or {levels} of them, one a level, got {value!r}.")
+        raise InputError(
+            f"{name} must be one whole number (or boolean) or {levels}, one a level, got {value!r}."
+        )
     return values
 
 

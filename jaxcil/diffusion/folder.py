@@ -14,7 +14,8 @@ from jax.sharding import Sharding
 from jaxcil import files
 from jaxcil.diffusion import hub, weights
 from jaxcil.diffusion.config import config_of, require
-from jaxcil.diffusion.pipeline import PREDICTIONS, StableDiffusion
+from jaxcil.diffusion.model import StableDiffusion
+from jaxcil.diffusion.pipeline import PREDICTIONS
 from jaxcil.diffusion.text_encoder import CLIPTextModel
 from jaxcil.diffusion.tokenizer import read_tokenizer, write_tokenizer
 from jaxcil.diffusion.unet import UNet2DCondition

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 
 class Settings(NamedTuple):
@@ -21,7 +22,8 @@ class Settings(NamedTuple):
     epsilon: float  # of the normalisations in residual blocks and of the last one
     dtype: Any  # of the computation; the dtype of the parameters is their own
     convolution: Callable  # the signature of jax.lax.conv_general_dilated
-    implementation: str  # of attention: see attention.attend
+    implementation: str  # of attention, as is the mesh: see attention.attend
+    mesh: Mesh | None
 
 
 def convolve(
@@ -60,6 +62,7 @@ class ResnetBlock(nn.Module):
 
     features: int
     settings: Settings
+    divisor: float = 1.0  # of the sum
 
     @nn.compact
     def __call__(self, x: Array, time: Array | None = None) -> Array:
@@ -73,7 +76,7 @@ class ResnetBlock(nn.Module):
         hidden = convolve(self.settings, self.features, 3, "conv2")(hidden)
         if x.shape[-1] != self.features:
             x = convolve(self.settings, self.features, 1, "conv_shortcut")(x)
-        return x + hidden
+        return (x + hidden) / self.divisor
 
 
 class Downsample(nn.Module):

@@ -1,26 +1,23 @@
-"""Stable Diffusion as one pytree, and pure functions of it.
+"""Sampling of Stable Diffusion: prompts to images.
 
     model = load("stable-diffusion-v1-5")
     plan = solvers.ddim(solvers.scheduler_grid(model.scheduler_config, 20))
     images = jax.jit(text_to_image)(model, plan, model.tokenize(["a photo of a cat"]), jax.random.key(0))
 
 Images are [B, H, W, 3] float32 in [-1, 1], latents [B, h, w, 4] float32 as the UNet sees them, whatever the
-dtype of the networks. All here is pure, and may stand inside jit, vmap and shard_map; `folder` reads and writes.
+dtype of the networks. All here is pure, and may stand inside jit, vmap and shard_map (a model that `placement` gave
+kernels inside jit alone); `folder` reads and writes.
 """
 
-import json
 from typing import Any
 
-import flax.struct
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxcil.diffusion.text_encoder import CLIPTextModel
-from jaxcil.diffusion.tokenizer import Tokenizer
-from jaxcil.diffusion.unet import UNet2DCondition
-from jaxcil.diffusion.vae import AutoencoderKL
+from jaxcil.diffusion.model import StableDiffusion, decode_latents, encode_text, unet
+from jaxcil.diffusion.unet import check_labels
 from jaxcil.errors import InputError
 from jaxcil.solvers.beta_grid import scheduler_betas
 from jaxcil.solvers.denoiser import Denoiser, from_epsilon, from_v, guided
@@ -33,79 +30,15 @@ ANGLE = 0.02
 PREDICTIONS = {"epsilon": from_epsilon, "v_prediction": from_v}
 
 
-@flax.struct.dataclass
-class StableDiffusion:
-    """A text-to-image model. All but the parameters is static and compares by value.
-
-    Attributes:
-      parameters: nested dict with the trees "unet", "vae" and "text_encoder".
-      unet: the network without its parameters, as are the next two.
-      vae: the autoencoder.
-      text_encoder: CLIP's.
-      tokenizer: prompts to ids.
-      scheduler: JSON text of diffusers' scheduler_config.json.
-    """
-
-    parameters: Any
-    unet: UNet2DCondition = flax.struct.field(pytree_node=False)
-    vae: AutoencoderKL = flax.struct.field(pytree_node=False)
-    text_encoder: CLIPTextModel = flax.struct.field(pytree_node=False)
-    tokenizer: Tokenizer = flax.struct.field(pytree_node=False)
-    scheduler: str = flax.struct.field(pytree_node=False)
-
-    @property
-    def scheduler_config(self) -> dict[str, Any]:
-        """The scheduler's configuration, for `jaxcil.solvers.scheduler_grid`."""
-        return json.loads(self.scheduler)
-
-    @property
-    def prediction_type(self) -> str:
-        """What the UNet predicts: "epsilon" or "v_prediction"."""
-        return self.scheduler_config.get("prediction_type", "epsilon")
-
-    def tokenize(self, prompts: list[str]) -> np.ndarray:
-        """Token ids [B, L] int32 of B prompts; too long ones are cut with a warning."""
-        return self.tokenizer.encode(prompts)
-
-
-def encode_text(model: StableDiffusion, ids: ArrayLike) -> Array:
-    """Text states [B, L, D] of token ids [B, L], as the UNet takes them."""
-    states, _ = _apply(model, "text_encoder", jnp.asarray(ids))
-    return states
-
-
-def unet(model: StableDiffusion, latents: Array, time: ArrayLike, text: Array) -> Array:
-    """The raw output of the UNet [B, h, w, C] float32.
-
-    Args:
-      model: the model.
-      latents: [B, h, w, C], of unit variance.
-      time: scalar or [B], the network's own, 0 to 999.
-      text: [B, L, D] from `encode_text`.
-    """
-    return _apply(model, "unet", latents, time, text).astype(jnp.float32)
-
-
-def encode_image(model: StableDiffusion, images: Array) -> tuple[Array, Array]:
-    """Mean and log variance [B, h, w, 4] of the latents of images [B, H, W, 3] in [-1, 1].
-
-    They are the autoencoder's own: the UNet sees them multiplied by `model.vae.scaling_factor`.
-    """
-    return _apply(model, "vae", images, method="encode")
-
-
-def decode_latents(model: StableDiffusion, latents: Array) -> Array:
-    """Images [B, H, W, 3] in [-1, 1] of latents [B, h, w, 4] as the UNet sees them."""
-    images = _apply(model, "vae", latents / model.vae.scaling_factor, method="decode")
-    return jnp.clip(images, -1.0, 1.0)
-
-
 def denoiser(
     model: StableDiffusion,
     text: Array,
     guidance_scale: ArrayLike | None = None,
     negative: Array | None = None,
     guidance_rescale: ArrayLike = 0.0,
+    *,
+    class_labels: Array | None = None,
+    extra: Array | None = None,
 ) -> Denoiser:
     """The x0 prediction of a model for a text, as `jaxcil.solvers` asks for it.
 
@@ -120,21 +53,31 @@ def denoiser(
       guidance_scale: scalar or [B], 1 is no guidance; None leaves the second half of the work away.
       negative: [B or 1, L, D], what to keep away from; None: the empty prompt.
       guidance_rescale: scalar or [B] in [0, 1], against the overexposure of large scales.
+      class_labels: [B] int32, for a UNet with `num_class_embeds`, and only for one; both halves of the guidance
+        have them.
+      extra: [B, h, w, n], channels that the UNet takes behind the latents. An inpainting model has 5: the mask (1 where
+        to paint) and the scaled latents of the masked image.
 
     Returns:
       denoiser(x [B, h, w, C] float32, node) -> [B, h, w, C] float32.
+
+    Raises:
+      InputError: extra or class_labels are missing, not asked for, or do not fit.
     """
+    _check_conditions(model, text.shape[0], class_labels, extra)
     if guidance_scale is None:
 
         def raw(x: Array, node: Node) -> Array:
-            return unet(model, x, node.time, text)
+            return unet(model, _joined(x, extra), node.time, text, class_labels)
     else:
         if negative is None:
             negative = encode_text(model, model.tokenize([""]))
         both = _pair(jnp.broadcast_to(negative, text.shape), text)
+        labels = None if class_labels is None else _pair(class_labels, class_labels)
 
         def raw(x: Array, node: Node) -> Array:
-            output = unet(model, _pair(x, x), node.time, both)
+            joined = _joined(x, extra)
+            output = unet(model, _pair(joined, joined), node.time, both, labels)
             output = output.reshape(x.shape[0], 2, *output.shape[1:])
             return guided(output[:, 0], output[:, 1], guidance_scale, guidance_rescale)
 
@@ -159,37 +102,102 @@ def text_to_image(
     guidance_scale: ArrayLike | None = 2.0,
     guidance_rescale: ArrayLike = 0.0,
     negative_ids: ArrayLike | None = None,
+    clip_skip: int = 0,
+    class_labels: Array | None = None,
+    extra: Array | None = None,
+    decode_slice: int | None = None,
 ) -> Array:
-    """Images of prompts.
+    """Images of prompts: `encode_text` and `draw_images`. Who draws many images of one prompt calls the two.
 
     Args:
       model: the model.
       plan: a solver's table on a grid of the model's own noise levels; see `check_plan`.
       ids: token ids [B, L] from `model.tokenize`.
+      keys: as in `draw_images`, as are the arguments that follow and are not named here.
+      latents: as above.
+      noises: as above.
+      size: as above.
+      guidance_scale: as above.
+      guidance_rescale: as above.
+      negative_ids: [B or 1, L], what to keep away from; None: the empty prompt.
+      clip_skip: see `encode_text`; of the prompts alone, as in diffusers, and not of `negative_ids`.
+      class_labels: as above.
+      extra: as above.
+      decode_slice: as above.
+
+    Returns:
+      Images [B, H, W, 3] float32 in [-1, 1].
+    """
+    negative = None
+    if guidance_scale is not None and negative_ids is not None:
+        negative = encode_text(model, negative_ids)
+    return draw_images(
+        model,
+        plan,
+        encode_text(model, ids, clip_skip),
+        keys,
+        negative=negative,
+        latents=latents,
+        noises=noises,
+        size=size,
+        guidance_scale=guidance_scale,
+        guidance_rescale=guidance_rescale,
+        class_labels=class_labels,
+        extra=extra,
+        decode_slice=decode_slice,
+    )
+
+
+def draw_images(
+    model: StableDiffusion,
+    plan: Plan,
+    text: Array,
+    keys: Array | None = None,
+    *,
+    negative: Array | None = None,
+    latents: Array | None = None,
+    noises: Array | None = None,
+    size: int | tuple[int, int] | None = None,
+    guidance_scale: ArrayLike | None = 2.0,
+    guidance_rescale: ArrayLike = 0.0,
+    class_labels: Array | None = None,
+    extra: Array | None = None,
+    decode_slice: int | None = None,
+) -> Array:
+    """Images of encoded prompts.
+
+    Args:
+      model: the model.
+      plan: a solver's table on a grid of the model's own noise levels; see `check_plan`.
+      text: [B, L, D] from `encode_text`.
       keys: B typed keys, or one. An image depends on its own key alone: see `jaxcil.solvers.sample`.
+      negative: [B or 1, L, D] from `encode_text`, what to keep away from; None: the empty prompt, encoded here.
       latents: [B, h, w, 4] at the first node of the plan, in place of those from the keys.
       noises: [N, B, h, w, 4] standard normal, in place of those from the keys.
       size: of the images in pixels, one number or (height, width); None: that of the model's training.
       guidance_scale: scalar or [B]; None: no guidance, at half the work.
       guidance_rescale: see `denoiser`.
-      negative_ids: [B or 1, L], what to keep away from; None: the empty prompt.
+      class_labels: see `denoiser`.
+      extra: see `denoiser`.
+      decode_slice: see `decode_latents`.
 
     Returns:
       Images [B, H, W, 3] float32 in [-1, 1].
+
+    Raises:
+      InputError: what the model needs is missing, or does not fit.
     """
     check_plan(model, plan)
     if latents is None:
         if keys is None:
-            raise InputError("text_to_image needs keys, or latents to start from.")
-        latents = prior(plan, keys, _latent_shape(model, jnp.shape(ids)[0], size))
-    text = encode_text(model, ids)
-    negative = None
-    if guidance_scale is not None and negative_ids is not None:
-        negative = encode_text(model, negative_ids)
-    predict = denoiser(model, text, guidance_scale, negative, guidance_rescale)
+            raise InputError("drawing needs keys, or latents to start from.")
+        latents = prior(plan, keys, _latent_shape(model, text.shape[0], size))
+    predict = denoiser(
+        model, text, guidance_scale, negative, guidance_rescale, class_labels=class_labels, extra=extra
+    )
     keys = keys if noises is None else None  # here they were for the first latents alone
     final: Any = sample(plan, predict, latents, key=keys, noises=noises)
-    return decode_latents(model, final)
+    return decode_latents(model, final, decode_slice)
 
 
 def check_plan(model: StableDiffusion, plan: Plan) -> None:
@@ -216,8 +224,29 @@ def check_plan(model: StableDiffusion, plan: Plan) -> None:
         )
 
 
-def _apply(model: StableDiffusion, part: str, *inputs: Any, method: str | None = None) -> Any:
-    return getattr(model, part).apply({"params": model.parameters[part]}, *inputs, method=method)
+def _check_conditions(
+    model: StableDiffusion, batch: int, class_labels: Array | None, extra: Array | None
+) -> None:
+    """What a UNet takes beside latents and text, before it is compiled."""
+    wanted = model.unet.in_channels - model.vae.latent_channels
+    if wanted != (0 if extra is None else extra.shape[-1]):
+        raise InputError(
+            f"this UNet takes {model.unet.in_channels} channels: {model.vae.latent_channels} of latents and {wanted} "
+            f"that must come as extra [B, h, w, {wanted}], got {'none' if extra is None else extra.shape}. "
+            "(An inpainting model takes 5: a mask, and the latents of the masked image.)"
+        )
+    count = model.unet.num_class_embeds
+    check_labels(count, class_labels)
+    if class_labels is not None and class_labels.shape != (batch,):
+        raise InputError(f"class_labels must be one a text, [{batch}], got {class_labels.shape}.")
+    if class_labels is not None and is_concrete(class_labels):
+        low, high = np.min(class_labels), np.max(class_labels)
+        if low < 0 or high >= count:
+            raise InputError(f"class_labels must lie in [0, {count}), got {low} to {high}.")
+
+
+def _joined(x: Array, extra: Array | None) -> Array:
+    return x if extra is None else jnp.concatenate([x, extra], axis=-1)
 
 
 def _pair(first: Array, second: Array) -> Array:
@@ -239,4 +268,4 @@ def _latent_shape(
         if any(side <= 0 or side % factor for side in sides):
             raise InputError(f"size must be a multiple of {factor} pixels, got {size}.")
         height, width = (side // factor for side in sides)
-    return batch, height, width, model.unet.in_channels
+    return batch, height, width, model.vae.latent_channels

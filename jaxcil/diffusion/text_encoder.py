@@ -12,11 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh
 
 from jaxcil.diffusion.attention import project_and_attend
 from jaxcil.diffusion.config import module_fields, require
 from jaxcil.diffusion.layers import Settings, layer_norm
-from jaxcil.errors import unknown_name
+from jaxcil.errors import InputError, unknown_name
 
 # Keys of config.json that are not implemented, and the values that ask for nothing.
 INERT = {"use_attention_mask": (False,)}
@@ -44,14 +45,13 @@ class CLIPTextModel(nn.Module):
     eos_token_id: int | None = 49407
     dtype: Any = jnp.float32
     implementation: str = "xla"
+    mesh: Mesh | None = None
 
     @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], dtype: Any = jnp.float32, implementation: str = "xla"
-    ) -> "CLIPTextModel":
+    def from_config(cls, config: Mapping[str, Any], dtype: Any = jnp.float32) -> "CLIPTextModel":
         """The network of a config.json; it has no convolutions. See `UNet2DCondition.from_config`."""
         fields = module_fields("text encoder", cls, config, INERT)
-        module = cls(**fields, dtype=jnp.dtype(dtype), implementation=implementation)
+        module = cls(**fields, dtype=jnp.dtype(dtype))
         if module.hidden_act not in ACTIVATIONS:
             raise unknown_name("activation (hidden_act)", module.hidden_act, ACTIVATIONS)
         require(
@@ -67,18 +67,32 @@ class CLIPTextModel(nn.Module):
         return dict(self.init(key, jnp.zeros((1, 1), jnp.int32))["params"])
 
     @nn.compact
-    def __call__(self, ids: Array) -> tuple[Array, list[Array]]:
+    def __call__(self, ids: Array, clip_skip: int = 0) -> tuple[Array, list[Array]]:
         """Encodes token ids.
 
         Args:
           ids: [B, L] int32 in [0, vocab_size); L at most max_position_embeddings.
+          clip_skip: layers left away at the end, static.
 
         Returns:
-          The last hidden state [B, L, hidden_size] after the final norm, which the UNet takes; and the hidden
-          states before it: the embeddings and the output of each layer.
+          The hidden state [B, L, hidden_size] after the last layer that is not skipped and the final norm, which the
+          UNet takes; and all hidden states before the norm: the embeddings and the output of each layer.
+
+        Raises:
+          InputError: clip_skip would leave no layer, or is traced.
         """
+        if not isinstance(clip_skip, int) or not 0 <= clip_skip < self.num_hidden_layers:
+            raise InputError(
+                f"clip_skip must lie in [0, {self.num_hidden_layers}), the number of layers, and be static under jit, "
+                f"got {clip_skip}."
+            )
         settings = Settings(
-            1, self.layer_norm_eps, self.dtype, jax.lax.conv_general_dilated, self.implementation
+            1,
+            self.layer_norm_eps,
+            self.dtype,
+            jax.lax.conv_general_dilated,
+            self.implementation,
+            self.mesh,
         )
         layer = functools.partial(
             Layer, self.num_attention_heads, self.intermediate_size, self.hidden_act, settings
@@ -87,7 +101,17 @@ class CLIPTextModel(nn.Module):
             Embeddings, self.vocab_size, self.max_position_embeddings, self.hidden_size, self.dtype
         )
         transformer = TextTransformer(embed, layer, self.num_hidden_layers, settings, name="text_model")
-        return transformer(ids)
+        return transformer(ids, clip_skip)
+
+
+def pooled_row(states: Array, ids: Array, eos_token_id: int | None) -> Array:
+    """The hidden state [B, C] at the end of each text, of states [B, L, C] and ids [B, L].
+
+    It is the first position that holds eos_token_id. Files of CLIP's first days say 2 for it, which is not what the
+    tokenizer writes: there the position of the largest id counts, as in transformers.
+    """
+    marks = ids if eos_token_id in (None, 2) else ids == eos_token_id
+    return jnp.take_along_axis(states, jnp.argmax(marks, axis=1)[:, None, None], axis=1)[:, 0]
 
 
 class TextTransformer(nn.Module):
@@ -99,11 +123,11 @@ class TextTransformer(nn.Module):
     settings: Settings
 
     @nn.compact
-    def __call__(self, ids: Array) -> tuple[Array, list[Array]]:
+    def __call__(self, ids: Array, clip_skip: int) -> tuple[Array, list[Array]]:
         """As `CLIPTextModel`."""
         states = Encoder(self.layer, self.layers, name="encoder")(self.embed(name="embeddings")(ids))
         norm = layer_norm(self.settings.dtype, "final_layer_norm", self.settings.epsilon)
-        return norm(states[-1]), states
+        return norm(states[-1 - clip_skip]), states
 
 
 class Embeddings(nn.Module):

@@ -14,13 +14,13 @@ import numpy as np
 
 from jaxcil import convolution, keys
 from jaxcil.diffusion.byte_pairs import learn_tokenizer
+from jaxcil.diffusion.model import StableDiffusion
 from jaxcil.diffusion.objectives import (
     AutoencoderTraining,
     DenoiserTraining,
     LabelledImages,
     latent_scale,
 )
-from jaxcil.diffusion.pipeline import StableDiffusion
 from jaxcil.diffusion.text_encoder import CLIPTextModel
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh
 
 from jaxcil.diffusion.attention import project_and_attend
 from jaxcil.diffusion.config import module_fields, require
@@ -45,6 +46,7 @@ class AutoencoderKL(nn.Module):
     dtype: Any = jnp.float32
     convolution: Callable = jax.lax.conv_general_dilated
     implementation: str = "xla"
+    mesh: Mesh | None = None
 
     @classmethod
     def from_config(
@@ -52,11 +54,10 @@ class AutoencoderKL(nn.Module):
         config: Mapping[str, Any],
         dtype: Any = jnp.float32,
         convolution: Callable = jax.lax.conv_general_dilated,
-        implementation: str = "xla",
     ) -> "AutoencoderKL":
         """The autoencoder of a config.json; arguments as in `UNet2DCondition.from_config`."""
         fields = module_fields("autoencoder", cls, config, INERT)
-        module = cls(**fields, dtype=jnp.dtype(dtype), convolution=convolution, implementation=implementation)
+        module = cls(**fields, dtype=jnp.dtype(dtype), convolution=convolution)
         _check(module)
         return module
 
@@ -72,7 +73,9 @@ class AutoencoderKL(nn.Module):
 
     def setup(self):
         """The two halves, and the convolutions of size 1 between them and the latents."""
-        settings = Settings(self.norm_num_groups, 1e-6, self.dtype, self.convolution, self.implementation)
+        settings = Settings(
+            self.norm_num_groups, 1e-6, self.dtype, self.convolution, self.implementation, self.mesh
+        )
         shape = (self.block_out_channels, self.layers_per_block)
         self.encoder = Encoder(*shape, 2 * self.latent_channels, settings)
         self.decoder = Decoder(*shape, self.out_channels, settings)

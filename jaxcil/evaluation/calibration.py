@@ -21,8 +21,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from jaxcil import keys
-from jaxcil.diffusion import pipeline
+from jaxcil import diffusion, keys
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.evaluation.distances import balanced_energy_distance
 from jaxcil.solvers import Grid, NoiseScale, Plan, er_sde, phi, power, prior, product, sample, strength
@@ -84,7 +83,7 @@ class Fitted(NamedTuple):
 
 
 def calibrate_sampler(
-    model: pipeline.StableDiffusion,
+    model: diffusion.StableDiffusion,
     class_names: Sequence[str],
     templates: Sequence[str],
     solver: Solver,
@@ -126,7 +125,7 @@ def calibrate_sampler(
         raise InputError(str(error)) from None
 
     texts = [prompts.prompt(templates, name, n) for name in class_names for n in range(len(templates))]
-    text = jax.jit(pipeline.encode_text)(model, model.tokenize(texts))
+    text = jax.jit(diffusion.encode_text)(model, model.tokenize(texts))
     text = jnp.stack([text] * settings.images_a_prompt)
     scale = None if settings.guidance_scale == 1 else settings.guidance_scale
     batch = functools.partial(jax.jit(_latents), model, text, scale)
@@ -220,17 +219,17 @@ def check(solver: Solver, settings: Settings) -> None:
 
 
 def _latents(
-    model: pipeline.StableDiffusion, text: Array, guidance_scale: float | None, plan: Plan, key: Array
+    model: diffusion.StableDiffusion, text: Array, guidance_scale: float | None, plan: Plan, key: Array
 ) -> Array:
     """One batch of latents [R, P, D] for text states [R, P, L, E]."""
     repeats, count = text.shape[:2]
     text = text.reshape(-1, *text.shape[2:])
     x = prior(plan, key, (len(text), *_side(model), model.unet.in_channels))
-    x = sample(plan, pipeline.denoiser(model, text, guidance_scale), x, key)
+    x = sample(plan, diffusion.denoiser(model, text, guidance_scale), x, key)
     return x.reshape(repeats, count, -1)
 
 
-def _side(model: pipeline.StableDiffusion) -> tuple[int, int]:
+def _side(model: diffusion.StableDiffusion) -> tuple[int, int]:
     """Height and width of the latents that a model was trained on."""
     side = model.unet.sample_size
     if side is None:
@@ -240,7 +239,7 @@ def _side(model: pipeline.StableDiffusion) -> tuple[int, int]:
 
 def _loss(
     solver: Solver,
-    model: pipeline.StableDiffusion,
+    model: diffusion.StableDiffusion,
     text: Array,
     guidance_scale: float | None,
     grid: Grid,

@@ -16,7 +16,8 @@ import numpy as np
 from jax import Array
 
 from jaxcil import keys
-from jaxcil.diffusion.pipeline import StableDiffusion, text_to_image
+from jaxcil.diffusion.model import StableDiffusion
+from jaxcil.diffusion.pipeline import text_to_image
 from jaxcil.evaluation.classifier import Classifier
 from jaxcil.evaluation.distances import precision_and_recall
 from jaxcil.evaluation.frechet import Moments, frechet_distance, moments

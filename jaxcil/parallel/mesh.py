@@ -6,11 +6,14 @@ share that work without talking. The axes are Auto: the compiler propagates shar
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxcil.errors import InputError
 
 SWEEP, DATA = "sweep", "data"
 
@@ -70,6 +73,11 @@ def device_kind() -> str:
     )
 
 
+def platform(mesh: Mesh) -> str:
+    """What all devices of a mesh are: "cpu", "gpu" or "tpu"."""
+    return mesh.devices.flat[0].platform
+
+
 def data_devices(mesh: Mesh) -> int:
     """Number of devices that share a batch; its size must be a multiple."""
     return mesh.shape[DATA]
@@ -78,3 +86,23 @@ def data_devices(mesh: Mesh) -> int:
 def shard_batch(mesh: Mesh, batch: Array | Any) -> Any:
     """Places one batch [B, ...] along the data axis."""
     return place(batch, per_image(mesh))
+
+
+def over_images(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of arrays [B, ...] that each device calls with its own images, for kernels that no compiler splits.
+
+    The compiler spreads an operation over devices if it knows it from inside; of a Pallas kernel it would gather the
+    batch. B must be a multiple of `data_devices`.
+    """
+    devices = data_devices(mesh)
+
+    def run(*batch: Array) -> Any:
+        if batch[0].shape[0] % devices:
+            raise InputError(
+                f"a batch of {batch[0].shape[0]} cannot be spread over {devices} devices: make it a multiple."
+            )
+        images = PartitionSpec(DATA)
+        spread = jax.shard_map(function, mesh=mesh, in_specs=images, out_specs=images, check_vma=False)
+        return spread(*batch)
+
+    return run

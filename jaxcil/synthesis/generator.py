@@ -8,6 +8,7 @@ from typing import Any
 from jaxcil import files
 from jaxcil.data.class_names.class_list import read_class_list
 from jaxcil.diffusion import folder, hub, pipeline
+from jaxcil.diffusion.model import StableDiffusion
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.solvers import Grid, Plan, er_sde, scheduler_grid
 from jaxcil.synthesis import prompts
@@ -21,7 +22,7 @@ EMBEDDED = {"digits": pathlib.Path(__file__).parent.parent / "data" / "digits" /
 ORDERS = (1, 2, 3)
 
 
-def load_model(model: str, revision: str | None = None) -> pipeline.StableDiffusion:
+def load_model(model: str, revision: str | None = None) -> StableDiffusion:
     """The embedded generator of that name, or the pipeline in a folder, or OWNER/MODEL on the hub at a revision."""
     if model in EMBEDDED:
         return folder.load(EMBEDDED[model])
@@ -33,7 +34,7 @@ def load_model(model: str, revision: str | None = None) -> pipeline.StableDiffus
     )
 
 
-def model_grid(model: pipeline.StableDiffusion, calls: int) -> Grid:
+def model_grid(model: StableDiffusion, calls: int) -> Grid:
     """Nodes for that many calls of a model's network.
 
     The times are trailing, so that the first is the noisiest that the model was trained on, and the last step
@@ -53,7 +54,7 @@ def model_grid(model: pipeline.StableDiffusion, calls: int) -> Grid:
         raise InputError(f"the model's scheduler_config.json cannot be followed: {error}") from None
 
 
-def er_sde_plan(model: pipeline.StableDiffusion, order: int, calls: int) -> Plan:
+def er_sde_plan(model: StableDiffusion, order: int, calls: int) -> Plan:
     """The ER-SDE solver (arXiv:2309.06169) with the paper's default noise scale, for a model.
 
     Order 3 has the corrected derivatives and starts with Euler's step: what `jaxcil compare-samplers` found best or

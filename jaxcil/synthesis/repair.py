@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from jaxcil.diffusion.pipeline import StableDiffusion
+from jaxcil.diffusion.model import StableDiffusion
 from jaxcil.errors import InputError
 from jaxcil.synthesis import card, manifest, store
 from jaxcil.synthesis.generate import draw_missing, fingerprint

@@ -14,6 +14,7 @@ import pytest
 
 import jaxcil.diffusion as sd
 from jaxcil.errors import InputError
+from jaxcil.solvers import ddim, dpmpp_2m, scheduler_grid
 from jaxcil.solvers.plan import Node, Plan
 from jaxcil.solvers.sample import sample
 
@@ -101,6 +102,35 @@ def test_a_guided_run_is_that_of_diffusers(golden):
     check_run(SD1, golden("stable_diffusion/sd1/golden.npz"))
 
 
+def check_plans(folder, stored):
+    """The stored guided runs by jaxcil's own plans."""
+    model = sd.load(folder)
+    ids = model.tokenize(json.loads(str(stored["t2i/prompts_json"])))
+    negative_ids = model.tokenize([json.loads(str(stored["t2i/negative_json"]))])
+    for name, solver, convention in (("ddim", ddim, "ddim"), ("dpmpp_2m", dpmpp_2m, "dpm")):
+        plan = solver(scheduler_grid(model.scheduler_config, 5, convention))
+        assert list(plan.time[:-1]) == list(stored[f"t2i/{name}/timesteps"])
+        images = jax.jit(sd.text_to_image)(
+            model,
+            plan,
+            ids,
+            latents=nhwc(stored["t2i/init_latents"]),
+            guidance_scale=float(stored["t2i/guidance_scale"]),
+            negative_ids=negative_ids,
+        )
+        assert worst(images / 2 + 0.5, stored[f"t2i/{name}/images"]) < 1e-4
+
+
+def test_guided_runs_by_solvers_of_this_library_are_those_of_diffusers(golden):
+    check_plans(SD1, golden("stable_diffusion/sd1/golden.npz"))
+
+
+@pytest.mark.golden
+def test_guided_runs_by_solvers_of_this_library_with_v_prediction_are_too(full_golden):
+    with np.load(full_golden / "stable_diffusion/sd2/golden.npz") as stored:
+        check_plans(full_golden / "stable_diffusion/sd2", stored)
+
+
 @pytest.mark.golden
 def test_a_guided_run_with_v_prediction_is_that_of_diffusers(full_golden):
     folder = full_golden / "stable_diffusion/sd2"
@@ -158,6 +188,64 @@ def test_a_run_lowers_for_every_platform(model):
 
     exported = jax.export.export(jax.jit(run), platforms=("cpu", "cuda", "tpu"))(model.parameters, 0)
     assert exported.out_avals[0].shape == (1, 32, 32, 3)
+
+
+def test_encoded_texts_are_drawn_as_their_prompts_without_the_text_encoder(model):
+    plan = ddim_plan([801, 401], model.scheduler_config)
+    ids, empty = model.tokenize(["a photo of a cat", "a dog"]), model.tokenize([""])
+    expected = jax.jit(lambda key: sd.text_to_image(model, plan, ids, key, size=16))(jax.random.key(2))
+    text, negative = sd.encode_text(model, ids), sd.encode_text(model, empty)
+    parts = {part: tree for part, tree in model.parameters.items() if part != "text_encoder"}
+    rest = model.replace(parameters=parts)
+    images = jax.jit(lambda key: sd.draw_images(rest, plan, text, key, negative=negative, size=16))(
+        jax.random.key(2)
+    )
+    assert worst(images, expected) < 1e-5
+
+
+def test_the_empty_prompt_is_encoded_once_for_all_images(model, monkeypatch):
+    shapes, encode = [], type(model.text_encoder).__call__
+    monkeypatch.setattr(
+        type(model.text_encoder),
+        "__call__",
+        lambda self, ids, *rest: shapes.append(ids.shape) or encode(self, ids, *rest),
+    )
+    plan, ids = ddim_plan([801], model.scheduler_config), model.tokenize(["a cat", "a dog", "a fox"])
+    jax.eval_shape(lambda key: sd.text_to_image(model, plan, ids, key), jax.random.key(0))
+    assert sorted(shapes) == [(1, 77), (3, 77)]
+
+
+def test_skipped_layers_change_the_prompts_alone_as_in_diffusers(model):
+    plan = ddim_plan([801], model.scheduler_config)
+    ids, negative_ids = model.tokenize(["a photo of a cat"]), model.tokenize(["a dog"])
+    text, negative = sd.encode_text(model, ids, 1), sd.encode_text(model, negative_ids)
+    settings = {"size": 16, "guidance_scale": 2.0}
+    skipped, drawn = (
+        jax.jit(run)(jax.random.key(0))
+        for run in (
+            lambda key: sd.text_to_image(
+                model, plan, ids, key, negative_ids=negative_ids, clip_skip=1, **settings
+            ),
+            lambda key: sd.draw_images(model, plan, text, key, negative=negative, **settings),
+        )
+    )
+    assert worst(skipped, drawn) < 1e-5
+    assert worst(sd.encode_text(model, ids), text) > 1e-3
+
+
+def test_pooled_texts_and_their_projections_are_those_of_transformers(model, golden):
+    """CLIPTextModelWithProjection of transformers 5.23 with sd1's text encoder and a random projection.
+
+    With eos_token_id 2 the largest id marks the end; with 500, which the texts hold earlier, its first place.
+    """
+    stored = golden("stable_diffusion/sd1/golden.npz")
+    assert worst(sd.pooled_text(model, stored["text/ids"]), stored["text/pooled"]) < 1e-5
+    stored = golden("stable_diffusion/text_projection.npz")
+    for eos in (2, 500):
+        with_eos = model.replace(text_encoder=dataclasses.replace(model.text_encoder, eos_token_id=eos))
+        embeds = sd.pooled_text(with_eos, stored["ids"], stored["kernel"])
+        # Sums of 32 terms of states that are 1e-5 from transformers'
+        assert worst(embeds, stored[f"embeds_{eos}"]) < 3e-5
 
 
 def test_guidance_of_one_is_no_guidance(model, denoise, inputs):
@@ -222,7 +310,7 @@ def test_importing_needs_neither_diffusers_nor_the_libraries_of_training():
 
 
 def test_the_package_offers_the_function_unet_beside_the_submodule():
-    assert sd.unet.__module__ == "jaxcil.diffusion.pipeline"
+    assert sd.unet.__module__ == "jaxcil.diffusion.model"
     assert sys.modules["jaxcil.diffusion.unet"].UNet2DCondition
 
 
@@ -266,7 +354,7 @@ def changed(folder, target, file, **values):
             {"unet": ["diffusers", "UNet1DModel"]},
             "unet .* must be a UNet2DConditionModel",
         ),
-        ("unet/config.json", {"num_class_embeds": 7}, "num_class_embeds: 7"),
+        ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type: 'timestep'"),
         ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "prediction type.*'sample'"),
         ("tokenizer/tokenizer_config.json", {"model_max_length": 99}, "99 ids"),
     ],

@@ -1,0 +1,51 @@
+"""A network over a batch, a slice at a time: large images need more memory at once than there is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh
+
+from jaxcil.errors import InputError
+from jaxcil.parallel import mesh
+
+# Of one slice on one device: 8 images of 512 x 512. The autoencoder holds several maps of 256 channels
+# of that size, 0.13 GB an image each in bfloat16.
+PIXELS = 8 * 512 * 512
+
+
+def in_slices(
+    function: Callable[[Array], Any], x: Array, *, on: Mesh | None, pixels: int, most: int | None = None
+) -> Any:
+    """function(x), its batch cut into slices that are computed one after the other.
+
+    Slice i of n takes samples i, i + n, i + 2 n, ...: where x is spread over devices along B, each slices its own
+    samples, and nothing is sent.
+
+    Args:
+      function: [S, ...] to a pytree of [S, ...], sample by sample.
+      x: [B, ...].
+      on: the mesh over whose devices B is spread; None: one device.
+      pixels: of one image.
+      most: samples of a slice on one device, static; None: as many as have `PIXELS`, at least one. Slices are
+        equal, so they are smaller where this does not divide B.
+
+    Raises:
+      InputError: most is below 1, or not a number.
+    """
+    if most is None:
+        most = max(1, PIXELS // pixels)
+    if not isinstance(most, int) or most < 1:
+        raise InputError(
+            f"a slice must have at least 1 image, a number that is static under jit, got {most}."
+        )
+    batch, devices = x.shape[0], 1 if on is None else mesh.data_devices(on)
+    share = batch // devices if batch % devices == 0 else batch
+    count = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= most)
+    if count == 1:
+        return function(x)
+    slices = jnp.moveaxis(x.reshape(batch // count, count, *x.shape[1:]), 1, 0)
+    results = jax.lax.map(function, slices)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).reshape(batch, *leaf.shape[2:]), results)
