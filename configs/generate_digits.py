@@ -17,14 +17,16 @@ from ml_collections import ConfigDict, config_dict
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
-    config.model = "digits"  # or a folder that holds a Stable Diffusion 1.x or 2.x of diffusers
+    # or a folder that holds a Stable Diffusion 1.x or 2.x of diffusers, or OWNER/MODEL on the hub
+    config.model = "digits"
+    config.revision = config_dict.placeholder(str)  # of OWNER/MODEL: a branch, a tag or a commit
+    # of the networks, float32 or bfloat16; None: float32 on a CPU, bfloat16 elsewhere
+    config.dtype = config_dict.placeholder(str)
     config.class_names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     # instead of these names cifar10, cifar100, imagenet1k, a file (a class a line) or tfds:BUILDER
     config.class_list = config_dict.placeholder(str)
     config.synonyms = "first"  # of the list's names for a class; or "all", in turn
-    config.licence = config_dict.placeholder(
-        str
-    )  # of the images, for their card; None: as the model's card says
+    config.licence = config_dict.placeholder(str)  # for the card; None: as the model's own card says
     config.templates = ("a handwritten digit {}", "the digit {}", "a scan of the number {}", "{}")
     config.images_a_class = 100
     config.image_size = config_dict.placeholder(int)  # side of the stored images; None keeps the model's own
@@ -32,10 +34,13 @@ def get_config() -> ConfigDict:
     config.guidance_scale = (2.0,)  # several are taken in turn
     config.order = 3
     config.calls = 20
-    config.plan = config_dict.placeholder(
-        str
-    )  # a plan.json of `jaxcil calibrate-sampler`, in place of these two
+    # a plan.json of `jaxcil calibrate-sampler`, in place of these two
+    config.plan = config_dict.placeholder(str)
     config.seed = 0
     config.batch_size = 100
     config.shard_size = 200
+    config.format = "png"  # of the stored images; or jpeg, or webp, which older TensorFlow cannot read
+    config.quality = config_dict.placeholder(int)  # of jpeg (None: 95) or webp (None: without loss)
+    # "0/4": the first of four processes on hosts that do not see each other's locks
+    config.share = config_dict.placeholder(str)
     return config.lock()

@@ -1,6 +1,7 @@
 """Files that are never half-written: aside, fsync, rename."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -11,6 +12,17 @@ from typing import Any
 
 from jaxcil.errors import InputError
 
+# What to do when the system refuses a write. Where a library in C++ writes, only the words of the system come back.
+REMEDIES = {
+    errno.ENOSPC: "Free space",
+    errno.EDQUOT: "Free space",
+    errno.EFBIG: "Allow larger files (ulimit -f)",
+    errno.EROFS: "Make it writable",
+    errno.EACCES: "Make it writable",
+    errno.EPERM: "Make it writable",
+    errno.EIO: "Look after the disk",
+}
+
 
 @contextlib.contextmanager
 def written_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
@@ -18,19 +30,23 @@ def written_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Who reads `path` sees the old content or the new, also after a power cut. The folder is made if absent. What a
     killed process left beside it is written over, so no rubbish gathers; a file has one writer at a time.
+
+    Raises:
+      InputError: the disk is full, read-only or broken.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.aside")
-    try:
-        yield aside
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.chmod(0o644)  # some libraries give their files to the owner alone
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    _sync(path.parent)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.aside")
+        try:
+            yield aside
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+            aside.chmod(0o644)  # some libraries give their files to the owner alone
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        _sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -40,7 +56,7 @@ def folder_written_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     What a killed process left beside it is removed first; a folder has one writer at a time.
 
     Raises:
-      InputError: if there is something at `path` already.
+      InputError: if there is something at `path` already; or the disk is full, read-only or broken.
     """
     path = pathlib.Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
@@ -48,16 +64,39 @@ def folder_written_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     writable_directory(path.parent)
     aside = path.with_name(f".{path.name}.aside")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    with storage_errors(path):
+        aside.mkdir()
+        try:
+            yield aside
+            for item in aside.rglob("*"):
+                _sync(item)
+            _sync(aside)
+            aside.replace(path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        _sync(path.parent)
+
+
+@contextlib.contextmanager
+def storage_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turns what the system says of a full, read-only or broken disk into a message that says what to do.
+
+    Args:
+      path: what is written inside.
+
+    Raises:
+      InputError: in place of such an error, also where a library tells of it in words alone.
+    """
     try:
-        yield aside
-        for item in aside.rglob("*"):
-            _sync(item)
-        _sync(aside)
-        aside.replace(path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    _sync(path.parent)
+        yield
+    except (OSError, RuntimeError) as error:
+        for number, remedy in REMEDIES.items():
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                raise InputError(
+                    f"{path} cannot be written: {os.strerror(number)}. {remedy}, then start the same command again: "
+                    "what is written stays, and it goes on from there."
+                ) from None
+        raise
 
 
 def write(path: str | os.PathLike, data: bytes | str) -> None:

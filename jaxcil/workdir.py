@@ -1,6 +1,5 @@
 """What every directory of a run holds: its config, which may not change, and the time that each stage took."""
 
-import fcntl
 import hashlib
 import json
 import math
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxcil import files
+from jaxcil import files, locks
 from jaxcil.errors import InputError
 
 
@@ -66,18 +65,27 @@ def _begun(directory: pathlib.Path) -> bool:
 
 
 @contextmanager
-def locked(directory: str | pathlib.Path) -> Iterator[None]:
+def locked(directory: str | pathlib.Path, doing: str = "") -> Iterator[None]:
     """Keeps a directory to one process; the lock goes with the process, however it ends.
 
+    Args:
+      directory: made if absent.
+      doing: what the process does there, for the messages of others.
+
     Raises:
-      InputError: another process has it.
+      InputError: another process has it, or several share it (`synthesis.sharing`).
     """
-    with (files.writable_directory(directory) / ".lock").open("w") as file:
+    path = files.writable_directory(directory) / locks.LOCK
+    with locks.opened(path) as file:
+        if not locks.take(file):
+            raise InputError(
+                f"another process works in {directory}{locks.signatures(path.parent)}; wait for it, or take another"
+            )
+        locks.sign(file, doing)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another process works in {directory}; wait for it, or take another") from None
-        yield
+            yield
+        finally:
+            file.truncate(0)
 
 
 class Timing:

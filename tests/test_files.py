@@ -1,5 +1,6 @@
 """Files are whole or not there."""
 
+import errno
 import json
 import os
 
@@ -22,6 +23,30 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         write()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert target.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError(errno.ENOSPC, "-"),
+            "No space left on device. Free space, then start the same command again",
+        ),
+        (OSError(errno.EDQUOT, "-"), "quota exceeded. Free space"),
+        (OSError(errno.EROFS, "-"), "Read-only file system. Make it writable"),
+        (RuntimeError("write() failed: No space left on device; at byte 7"), "No space left on device. Free"),
+    ],
+    ids=["full", "quota", "read-only", "told by a library"],
+)
+def test_what_the_system_refuses_is_told_with_what_to_do(error, message, tmp_path):
+    def write():
+        with files.written_aside(tmp_path / "file") as aside:
+            aside.write_text("half of the n")
+            raise error
+
+    with pytest.raises(InputError, match=f"file cannot be written: .*{message}"):
+        write()
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_what_a_killed_writer_left_behind_is_written_over(tmp_path):

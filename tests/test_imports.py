@@ -17,6 +17,7 @@ LAYERS = (
         "files",
         "scalars",
         "progress",
+        "locks",
         "workdir",
         "keys",
         "convolution",

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     from jaxcil.synthesis.import_images import import_images  # here, so that a mistyped flag is told at once
     from jaxcil.synthesis.prompts import listed_phrases
 
-    with locked(values.workdir):
+    with locked(values.workdir, "import-images"):
         manifest = import_images(
             values.workdir,
             sources[0],

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     from jaxcil.synthesis.verify import verify
 
     held = read_manifest(directory)  # before the lock makes a directory
-    with locked(directory) if wanted else contextlib.nullcontext():
+    with locked(directory, "verify --repair") if wanted else contextlib.nullcontext():
         findings = verify(directory)
         print(*(f"{found.file}: {found.what}\n" for found in findings), sep="", end="")
         if findings and wanted:

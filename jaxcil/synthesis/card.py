@@ -80,7 +80,7 @@ def card(
 
 # {title}
 
-Images of {height} x {width} pixels, {came}.
+{manifest.encoding.name} images of {height} x {width} pixels, {came}.
 
 ![Some images of each class](contact_sheet.png)
 

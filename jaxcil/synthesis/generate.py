@@ -1,37 +1,41 @@
-"""Makes what is missing of a synthetic data set, shard by shard.
+"""Makes what is missing of a synthetic data set, shard by shard, in one process or several.
 
-Image (class, index) has its own key and prompt, so it starts from the same noise in any batch, on any number
-of devices and after any restart. Pixels are equal too on one backend at one batch size a device, which is
+Noise is equal always (`images`). Pixels are equal too on one backend at one batch size a device, which is
 why it is part of the config, and why the last batch is filled up rather than cut.
 """
 
+import collections
 import dataclasses
 import functools
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from PIL import Image
 
-from jaxcil import files, keys
+from jaxcil import files
+from jaxcil.data import encoding
 from jaxcil.diffusion.config import config_of
 from jaxcil.diffusion.folder import PARTS
-from jaxcil.diffusion.pipeline import StableDiffusion, check_plan, text_to_image
+from jaxcil.diffusion.model import StableDiffusion, encode_text
+from jaxcil.diffusion.pipeline import check_plan, draw_images
+from jaxcil.diffusion.placement import place
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
 from jaxcil.progress import Progress
 from jaxcil.solvers.plan import Plan
-from jaxcil.synthesis import card, conditions, prompts, requests, store
-from jaxcil.synthesis.manifest import Manifest, begin, digest
-
-# (token ids [B, L], keys [B], guidance scales [B]) -> images [B, H, W, 3] float32 in [-1, 1], for one B.
-Draw = Callable[[np.ndarray, Array, np.ndarray], Array]
+from jaxcil.synthesis import card, conditions, images, prompts, sharing, store
+from jaxcil.synthesis.images import Draw
+from jaxcil.synthesis.manifest import Manifest, begin, digest, join
+from jaxcil.synthesis.shard_writer import ShardWriter
+from jaxcil.synthesis.sharing import Share
+from jaxcil.synthesis.text_states import TextStates
 
 
 def generate(
@@ -49,9 +53,14 @@ def generate(
     batch_size: int = 8,
     shard_size: int = 1000,
     image_size: int | None = None,
+    format: str = "png",
+    quality: int | None = None,
+    share: str | None = None,
     notes: dict[str, Any] | None = None,
 ) -> Manifest:
     """Makes a synthetic data set, goes on where it stopped, or extends it.
+
+    Several processes may do so at once in one directory, and take what the others have not taken (`sharing`).
 
     Args:
       directory: made if absent.
@@ -68,14 +77,18 @@ def generate(
       batch_size: images a device and call.
       shard_size: images a file; what one interruption can cost.
       image_size: side of the stored images; the model's own, or that to which they are resized.
+      format: of the stored images, png, jpeg or webp; as in `encoding`, as is the quality.
+      quality: as above.
+      share: "i/n" keeps this process to shards i, i + n, ..., for file systems whose locks do not reach from host to
+        host; None takes whatever no other process has, or the share of the process in jax.distributed.
       notes: JSON values for the manifest that tell where the model and the plan came from.
 
     Returns:
-      The manifest of the complete set.
+      The manifest. The set is complete, but for shards that other processes are drawing, or have as their share.
 
     Raises:
-      InputError: an argument is of no use, the directory cannot be written, or holds a set of another
-        config; before anything is compiled.
+      InputError: an argument is of no use, the directory cannot be written, holds a set of another config, or
+        is in use; all of it before anything is compiled. Or the disk is full.
     """
     prompts.check_class_names(class_names)
     prompts.check_templates(templates)
@@ -94,11 +107,17 @@ def generate(
             raise InputError(f"{name} must be at least 1, got {value}.")
     if not 0 <= seed < 2**32:
         raise InputError(f"seed must lie in [0, 2^32 - 1], got {seed}.")
+    stored_as = encoding.encoding(format, quality)
+    own_share = sharing.own_share(share)
     check_plan(model, plan)
     drawn_size = _drawn_size(model)
     directory = files.writable_directory(directory)
     config = {
-        "model": {"sha256": fingerprint(model), "prediction_type": model.prediction_type},
+        "model": {
+            "sha256": fingerprint(model),
+            "prediction_type": model.prediction_type,
+            **({} if model.unet.dtype == np.float32 else {"dtype": model.unet.dtype.name}),
+        },
         "plan": {
             field: np.asarray(value, float).tolist() for field, value in dataclasses.asdict(plan).items()
         },
@@ -107,42 +126,56 @@ def generate(
         **({"negative_prompt": negative_prompt} if negative_prompt else {}),
         "seed": seed,
         "image_size": list(drawn_size) if image_size is None else [image_size, image_size],
+        **({} if stored_as == encoding.Encoding() else {"encoding": stored_as._asdict()}),
         "batch_size": batch_size,
         "shard_size": shard_size,
     }
-    manifest = begin(
-        directory, config, class_names, images_a_class, shard_size=shard_size, notes=notes, phrases=phrases
-    )
-    if store.missing_shards(directory, manifest):
-        draw_missing(directory, manifest, model)
-    store.finish(directory, manifest)
-    card.write_card(directory)
+    asked = (directory, config, class_names, images_a_class)
+    settings: Any = {"shard_size": shard_size, "phrases": phrases}
+    beginning = functools.partial(begin, *asked, **settings, notes=notes)
+    joining = functools.partial(join, *asked, **settings)
+    with sharing.admitted(directory, own_share, beginning, joining) as manifest:
+        if store.missing_shards(directory, manifest):
+            draw_missing(directory, manifest, model, own_share)
+        if not store.missing_shards(directory, manifest):
+            with sharing.finishing(directory, own_share):
+                store.finish(directory, manifest)
+                card.write_card(directory)
     return manifest
 
 
-def draw_missing(directory: str | os.PathLike, manifest: Manifest, model: StableDiffusion) -> None:
+def draw_missing(
+    directory: str | os.PathLike, manifest: Manifest, model: StableDiffusion, share: Share | None = None
+) -> None:
     """Draws and writes the shards of a data set that are missing, by the plan and guidance of its manifest.
 
     Args:
       directory: of the data set.
       manifest: of `begin` or `read_manifest`.
       model: of the fingerprint in the manifest; not compared here.
+      share: of this process; None takes what no other process has.
     """
     config, on = manifest.config, mesh.generation_mesh()
     plan = Plan(**{field: jnp.asarray(values, jnp.float32) for field, values in config["plan"].items()})
     draw = drawing(model, plan, on, config.get("negative_prompt", ""))
-    fill(directory, manifest, draw, model.tokenize, batch=config["batch_size"] * mesh.data_devices(on))
+    batch = config["batch_size"] * mesh.data_devices(on)
+    fill(directory, manifest, draw, model.tokenize, batch=batch, share=share)
 
 
 def drawing(model: StableDiffusion, plan: Plan, on: jax.sharding.Mesh, negative_prompt: str) -> Draw:
-    """One compiled program from ids, keys and scales to images, its batch spread over the devices of a mesh."""
-    negative_ids = model.tokenize([negative_prompt]) if negative_prompt else None
-    model, plan = mesh.place((model, plan), mesh.everywhere(on))
-    program = jax.jit(text_to_image)
+    """One compiled program from ids, keys and scales to images, its batch spread over the devices of a mesh.
+
+    Text states come from another one, which every device runs whole, once a prompt.
+    """
+    model, plan = place(model, on), mesh.place(plan, mesh.everywhere(on))
+    encode, program = jax.jit(encode_text), jax.jit(draw_images)
+    text = TextStates(lambda ids: encode(model, mesh.place(ids, mesh.everywhere(on))))
+    negative_ids = model.tokenize([negative_prompt])
 
     def draw(ids: np.ndarray, image_keys: Array, scales: np.ndarray) -> Array:
-        ids, image_keys, scales = mesh.shard_batch(on, (ids, image_keys, scales))
-        return program(model, plan, ids, image_keys, guidance_scale=scales, negative_ids=negative_ids)
+        negative = mesh.place(text.of(negative_ids), mesh.everywhere(on))
+        states, image_keys, scales = mesh.shard_batch(on, (text.of(ids), image_keys, scales))
+        return program(model, plan, states, image_keys, negative=negative, guidance_scale=scales)
 
     return draw
 
@@ -154,8 +187,13 @@ def fill(
     tokenize: Callable[[list[str]], np.ndarray],
     *,
     batch: int,
+    share: Share | None = None,
 ) -> None:
-    """Draws and writes the shards of a data set that are missing.
+    """Draws and writes the shards of a data set that are missing, and no other process draws.
+
+    A batch may hold images of several shards, so that only the last one is filled up. Drawing goes on while the
+    images before are written, but not into a further shard before the last one stands: a kill costs the shard in
+    hand, and no more than a batch beyond it.
 
     Args:
       directory: of the data set.
@@ -163,30 +201,48 @@ def fill(
       draw: called with `batch` images at a time, always.
       tokenize: prompts to ids [B, L].
       batch: B.
+      share: of this process; None takes what no other process has.
     """
     missing = store.missing_shards(directory, manifest)
-    ranges = [range(*manifest.requests.shards[shard]) for shard in missing]
-    total = manifest.requests.total
-    done = total - sum(map(len, ranges))
-    images = _images(manifest, list(itertools.chain(*ranges)), draw, tokenize, batch)
-    with Progress("images", total, "image", done) as progress:
+    shards, total = manifest.requests.shards, manifest.requests.total
+    done = total - sum(stop - start for start, stop in (shards[shard] for shard in missing))
+    drawn = images.batch_drawer(manifest, draw, tokenize, batch)
+    ahead: collections.deque[tuple[list[tuple[int, int]], Array]] = collections.deque()
 
-        def counted(count: int) -> Iterator[np.ndarray]:
-            nonlocal done
-            for image in itertools.islice(images, count):
+    def write(shard: int, pixels: Iterable[np.ndarray]) -> None:
+        start, stop = shards[shard]
+        some = itertools.islice(pixels, stop - start)
+        store.write_shard(directory, manifest, shard, some, mesh.device_kind())
+        leases.give_back(shard)
+
+    def hand_over(left: int) -> None:
+        """Gives batches to the writer as they come from the devices, until so many are left."""
+        nonlocal done
+        while len(ahead) > left:
+            chunk, pixels = ahead.popleft()
+            numbers = [number for _, number in chunk]
+            for (shard, _), image in zip(chunk, images.stored(manifest, numbers, pixels)):
+                writer.give(shard, image)
                 done += 1
                 progress.reach(done)
-                yield image
 
-        for shard, numbers in zip(missing, ranges):
-            store.write_shard(directory, manifest, shard, counted(len(numbers)), mesh.device_kind())
+    with (
+        sharing.Leases(directory, share) as leases,
+        ShardWriter(write, most=batch) as writer,
+        Progress("images", total, "image", done, pathlib.Path(directory) / "tensorboard") as progress,
+    ):
+        for chunk, ended in _chunks(directory, manifest, leases, batch):
+            ahead.append((chunk, drawn([number for _, number in chunk])))
+            hand_over(left=0 if ended else 1)
+            for shard in ended:
+                writer.wait(shard)
 
 
 def fingerprint(model: StableDiffusion) -> str:
     """SHA-256 of all that decides a model's output: parameters, networks and tokenizer."""
     modules = {part: getattr(model, part) for part in PARTS}
     described = {
-        "networks": {part: [config_of(net), np.dtype(net.dtype).name] for part, net in modules.items()},
+        "networks": {part: [_asked_for(net), np.dtype(net.dtype).name] for part, net in modules.items()},
         "tokenizer": dataclasses.asdict(model.tokenizer),
         "prediction_type": model.prediction_type,
     }
@@ -198,49 +254,44 @@ def fingerprint(model: StableDiffusion) -> str:
     return total.hexdigest()
 
 
-def _images(
-    manifest: Manifest,
-    numbers: Sequence[int],
-    draw: Draw,
-    tokenize: Callable[[list[str]], np.ndarray],
-    batch: int,
-) -> Iterator[np.ndarray]:
-    """Images uint8 [H, W, 3] of requests, in their order; one batch is drawn ahead of the one handed out."""
-    ahead: list[tuple[Sequence[int], Array]] = []
-    root = keys.root_key(manifest.config["seed"])
-    make_keys = jax.jit(functools.partial(keys.image_keys, root))
-    for start in range(0, len(numbers), batch):
-        chunk = numbers[start : start + batch]
-        full = [*chunk, *[chunk[-1]] * (batch - len(chunk))]
-        labels, indices = requests.located(manifest.requests, full)
-        places = list(zip(labels.tolist(), indices.tolist()))
-        ids = tokenize([conditions.prompt_of(manifest, label, index) for label, index in places])
-        scales = np.array(
-            [conditions.scale_of(manifest, label, index) for label, index in places], np.float32
-        )
-        image_keys = make_keys(labels.astype(np.uint32), indices.astype(np.uint32))
-        ahead.append((chunk, draw(ids, image_keys, scales)))
-        if len(ahead) > 1:
-            yield from _stored(manifest, *ahead.pop(0))
-    for chunk, drawn in ahead:
-        yield from _stored(manifest, chunk, drawn)
+def _asked_for(network: Any) -> dict[str, Any]:
+    """A network's settings but for those at their default, so that a setting which is new changes no fingerprint."""
+    usual = config_of(type(network)())
+    return {name: value for name, value in config_of(network).items() if value != usual[name]}
 
 
-def _stored(manifest: Manifest, chunk: Sequence[int], drawn: Array) -> Iterator[np.ndarray]:
-    """Images [B, H, W, 3] in [-1, 1] as uint8 of the size asked for; those that fill up the batch go."""
-    size = manifest.image_size
-    for number, image in zip(chunk, np.asarray(drawn)):
-        if not np.isfinite(image).all():  # uint8 has no word for it: seen now or never
-            raise InputError(
-                f"the model drew no number (NaN or infinity) in image {manifest.name_of(number)} (request {number}). "
-                "Load it in float32, or take a smaller guidance scale."
-            )
-        pixels = np.round((np.clip(image, -1, 1) / 2 + 0.5) * 255).astype(np.uint8)
-        if pixels.shape[:2] != size:
-            height, width = size
-            resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
-            pixels = np.asarray(resized)
-        yield pixels
+def _chunks(
+    directory: str | os.PathLike, manifest: Manifest, leases: sharing.Leases, batch: int
+) -> Iterator[tuple[list[tuple[int, int]], list[int]]]:
+    """Batches of (shard, request), each with the shards that end in it; a shard is leased when its turn comes."""
+    chunk: list[tuple[int, int]] = []
+    ended: list[int] = []
+    for shard in _leased(directory, manifest, leases):
+        numbers = range(*manifest.requests.shards[shard])
+        for number in numbers:
+            chunk.append((shard, number))
+            if number == numbers[-1]:
+                ended.append(shard)
+            if len(chunk) == batch:
+                yield chunk, ended
+                chunk, ended = [], []
+    if chunk:
+        yield chunk, ended
+
+
+def _leased(directory: str | os.PathLike, manifest: Manifest, leases: sharing.Leases) -> Iterator[int]:
+    """Shards that are missing, and that no other process has, until all that are missing are drawn by others."""
+    found = True
+    while found:
+        found = False
+        for shard in store.missing_shards(directory, manifest):
+            if not leases.take(shard):
+                continue
+            if store.stands(directory, manifest, shard):  # since the last look
+                leases.give_back(shard)
+                continue
+            found = True
+            yield shard
 
 
 def _drawn_size(model: StableDiffusion) -> tuple[int, int]:

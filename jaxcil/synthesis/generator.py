@@ -10,6 +10,7 @@ from jaxcil.data.class_names.class_list import read_class_list
 from jaxcil.diffusion import folder, hub, pipeline
 from jaxcil.diffusion.model import StableDiffusion
 from jaxcil.errors import InputError, unknown_name
+from jaxcil.parallel import mesh
 from jaxcil.solvers import Grid, Plan, er_sde, scheduler_grid
 from jaxcil.synthesis import prompts
 from jaxcil.synthesis.generate import generate
@@ -20,14 +21,41 @@ from jaxcil.synthesis.plan_file import read_plan
 # Pipelines that the package brings along.
 EMBEDDED = {"digits": pathlib.Path(__file__).parent.parent / "data" / "digits" / "generator"}
 ORDERS = (1, 2, 3)
+DTYPES = ("float32", "bfloat16")
 
 
-def load_model(model: str, revision: str | None = None) -> StableDiffusion:
-    """The embedded generator of that name, or the pipeline in a folder, or OWNER/MODEL on the hub at a revision."""
-    if model in EMBEDDED:
-        return folder.load(EMBEDDED[model])
-    if pathlib.Path(model).is_dir() or hub.is_name(model):
-        return folder.load(model, revision=revision)
+def located(model: str, revision: str | None = None) -> tuple[str, str | None]:
+    """What `load_model` reads of a model, for ever the same: a name or a folder, and of the hub the commit.
+
+    Args:
+      model: the name of an embedded generator, a folder that holds a pipeline, or OWNER/MODEL on the hub.
+      revision: of a model on the hub: a branch, a tag or a commit.
+    """
+    if model in EMBEDDED or pathlib.Path(model).is_dir() or not hub.is_name(model):
+        if revision is not None:
+            raise InputError(
+                f"revision={revision!r} is of a model on the hub, and {model} is none: leave it away."
+            )
+        return model, None
+    there, commit = hub.resolve(model, revision)
+    return str(there), commit
+
+
+def load_model(model: str, revision: str | None = None, dtype: str | None = "float32") -> StableDiffusion:
+    """A model by its name.
+
+    Args:
+      model: as in `located`, as is the revision.
+      revision: as above.
+      dtype: of parameters and networks, "float32" or "bfloat16"; None: float32 on a CPU, bfloat16 elsewhere.
+    """
+    if dtype not in (None, *DTYPES):
+        raise unknown_name("dtype of networks", dtype, DTYPES)
+    if dtype is None:
+        dtype = "float32" if mesh.platform(mesh.generation_mesh()) == "cpu" else "bfloat16"
+    where, _ = located(model, revision)
+    if where in EMBEDDED or pathlib.Path(where).is_dir():
+        return folder.load(EMBEDDED.get(where, where), dtype)
     raise InputError(
         f"{unknown_name('embedded generator', model, EMBEDDED)} Or give a folder that holds a pipeline, or the name "
         "OWNER/MODEL of one on the hub."
@@ -79,6 +107,8 @@ def generate_by_name(
     order: int,
     calls: int,
     images_a_class: int,
+    revision: str | None = None,
+    dtype: str | None = None,
     plan: str | os.PathLike | None = None,
     class_list: str | None = None,
     synonyms: str = "first",
@@ -94,6 +124,8 @@ def generate_by_name(
       order: as in `er_sde_plan`, as are the calls.
       calls: as above.
       images_a_class: as above.
+      revision: as in `load_model`, as is the dtype; of a branch or a tag the manifest keeps the commit.
+      dtype: as above.
       plan: a file of `plan_file`, in place of ER-SDE with that order and those calls.
       class_list: as in `read_class_list`: what prompts call the classes. None: by their names.
       synonyms: of the list; as in `prompts.listed_phrases`.
@@ -111,7 +143,8 @@ def generate_by_name(
         raise InputError("expected class names, or a class list to take them from, got neither.")
     elif synonyms != "first":
         raise InputError(f"synonyms={synonyms!r} needs a class list that tells them; give class_list.")
-    pipe = load_model(model)
+    where, commit = located(model, revision)
+    pipe = load_model(where, dtype=dtype)
     if table is None:
         table = er_sde_plan(pipe, order, calls)
         notes = {
@@ -124,9 +157,10 @@ def generate_by_name(
     else:
         pipeline.check_plan(pipe, table)
         notes = {"model": model, "plan": str(plan), "calls": table.rows, "made_by": made_by}
+    notes |= {"dtype": pipe.unet.dtype.name, **({"revision": commit} if commit else {})}
     if class_list is not None:
         notes |= {"class_list": class_list, "synonyms": synonyms}
-    if licence := licence or model_licence(model):
+    if licence := licence or model_licence(where):
         notes["licence"] = licence
     return generate(
         directory, pipe, table, class_names, images_a_class, phrases=phrases, notes=notes, **options

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jaxcil
 from jaxcil import files
+from jaxcil.data.encoding import Encoding
 from jaxcil.errors import InputError
 from jaxcil.synthesis import requests
 from jaxcil.synthesis.requests import Requests
@@ -41,6 +42,11 @@ class Manifest(NamedTuple):
     def config_hash(self) -> str:
         """SHA-256 of the config."""
         return digest(self.config)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the images are stored; PNG where the config does not say."""
+        return Encoding(**self.config.get("encoding", {}))
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -78,11 +84,8 @@ def begin(
     Raises:
       InputError: names every field in which the data set that stands there differs.
     """
-    path = pathlib.Path(directory) / FILE
-    # a set without a shard may be begun again, with what was wrong in its config put right
-    begun = any(pathlib.Path(directory).glob("*.array_record-*"))
-    old = read_manifest(directory) if path.exists() and begun else None
-    said = {name: tuple(texts) for name, texts in (phrases or {}).items()}
+    old = _begun(directory)
+    said = _tuples(phrases)
     if old is None:
         old_requests, versions = Requests(), package_versions()
     else:
@@ -92,7 +95,7 @@ def begin(
     manifest = Manifest(config, tuple(class_names), asked, notes or {}, versions, said)
     if manifest != old:
         files.write_json(
-            path,
+            pathlib.Path(directory) / FILE,
             {
                 "schema": 1,
                 "class_names": list(manifest.class_names),
@@ -106,6 +109,42 @@ def begin(
             },
         )
     return read_manifest(directory)
+
+
+def join(
+    directory: str | os.PathLike,
+    config: dict[str, Any],
+    class_names: Sequence[str],
+    images_a_class: int,
+    *,
+    shard_size: int,
+    phrases: Mapping[str, Sequence[str]] | None = None,
+) -> Manifest | None:
+    """The manifest that another process began, where it is what `begin` would write but for notes and versions.
+
+    Args:
+      directory: as in `begin`, as are the others.
+      config: as above.
+      class_names: as above.
+      images_a_class: as above.
+      shard_size: as above.
+      phrases: as above.
+
+    Returns:
+      None where none stands there yet, it would have to grow, or it is another one without a shard.
+
+    Raises:
+      InputError: as in `begin`.
+    """
+    if not (pathlib.Path(directory) / FILE).exists():
+        return None
+    there, said = read_manifest(directory), _tuples(phrases)
+    if _differing(there, config, class_names, images_a_class, said):
+        if _begun(directory) is not None:
+            _check_same(directory, there, config, class_names, images_a_class, said)
+        return None
+    asked = requests.extended(there.requests, len(class_names), images_a_class, shard_size)
+    return there if asked == there.requests and len(class_names) == len(there.class_names) else None
 
 
 def read_manifest(directory: str | os.PathLike) -> Manifest:
@@ -141,6 +180,16 @@ def package_versions() -> dict[str, str]:
     return {"jaxcil": jaxcil.__version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
+def _begun(directory: str | os.PathLike) -> Manifest | None:
+    """The manifest of a set that has a shard; without one, a set may be begun again with its config put right."""
+    any_shard = any(pathlib.Path(directory).glob("[!.]*.array_record-*"))
+    return read_manifest(directory) if any_shard and (pathlib.Path(directory) / FILE).exists() else None
+
+
+def _tuples(phrases: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(texts) for name, texts in (phrases or {}).items()}
+
+
 def _check_same(
     directory: str | os.PathLike,
     old: Manifest,
@@ -149,6 +198,24 @@ def _check_same(
     images_a_class: int | Sequence[int],
     phrases: Mapping[str, tuple[str, ...]],
 ) -> None:
+    if differing := _differing(old, config, class_names, images_a_class, phrases):
+        lines = "\n".join(
+            f"  {name}: there {_short(there)}, now {_short(now)}" for name, there, now in differing
+        )
+        raise InputError(
+            f"{directory} holds a synthetic data set of another config:\n{lines}\n"
+            "Take another directory, or the config that stands in its manifest.json."
+        )
+
+
+def _differing(
+    old: Manifest,
+    config: dict[str, Any],
+    class_names: Sequence[str],
+    images_a_class: int | Sequence[int],
+    phrases: Mapping[str, tuple[str, ...]],
+) -> list[tuple[str, Any, Any]]:
+    """What may not change and is asked for otherwise, with both values."""
     differing = _differences(old.config, config)
     if old.class_names != tuple(class_names[: len(old.class_names)]):
         differing.append(("class_names (new ones go behind)", old.class_names, tuple(class_names)))
@@ -160,14 +227,7 @@ def _check_same(
     most = max(old.requests.images_a_class().values(), default=0)
     if isinstance(images_a_class, int) and images_a_class < most:
         differing.append(("images_a_class (may only grow)", most, images_a_class))
-    if differing:
-        lines = "\n".join(
-            f"  {name}: there {_short(there)}, now {_short(now)}" for name, there, now in differing
-        )
-        raise InputError(
-            f"{directory} holds a synthetic data set of another config:\n{lines}\n"
-            "Take another directory, or the config that stands in its manifest.json."
-        )
+    return differing
 
 
 def _differences(there: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:

@@ -5,7 +5,6 @@ shard comes back with the same bytes. On another backend it may not: its sidecar
 """
 
 import os
-import pathlib
 from collections.abc import Sequence
 
 from jaxcil.diffusion.model import StableDiffusion
@@ -14,7 +13,7 @@ from jaxcil.synthesis import card, manifest, store
 from jaxcil.synthesis.generate import draw_missing, fingerprint
 from jaxcil.synthesis.generator import load_model
 from jaxcil.synthesis.manifest import Manifest, read_manifest
-from jaxcil.synthesis.verify import Finding, leftovers
+from jaxcil.synthesis.verify import Finding
 
 
 def repair(directory: str | os.PathLike, findings: Sequence[Finding], model: str | None = None) -> list[int]:
@@ -42,8 +41,6 @@ def repair(directory: str | os.PathLike, findings: Sequence[Finding], model: str
     held = read_manifest(directory)
     shards = sorted({finding.shard for finding in findings if finding.shard is not None})
     drawn_by = _same_model(directory, held, model) if shards else None
-    for path in leftovers(pathlib.Path(directory)):
-        path.unlink()
     for shard in shards:
         store.withdraw(directory, shard)
     if drawn_by is not None:
@@ -63,7 +60,9 @@ def _same_model(directory: str | os.PathLike, held: Manifest, model: str | None)
     name = model or held.notes.get("model")
     if name is None:
         raise InputError(f"the {manifest.FILE} in {directory} does not name its model; give --model=FOLDER.")
-    loaded = load_model(name)
+    # the model of the manifest at its revision; of another one what it is now
+    revision = held.notes.get("revision") if model is None else None
+    loaded = load_model(name, revision, held.notes.get("dtype", "float32"))
     there, now = held.config["model"]["sha256"], fingerprint(loaded)
     if there != now:
         raise InputError(

@@ -6,6 +6,7 @@
     dataset_info.json, features.json              for tfds.builder_from_directory, once all shards stand
     README.md, contact_sheet.png                  for people
 
+While processes write, there are hidden files beside these: `.lock` and leases (`sharing`), and asides (`files`).
 Every file is written aside, synced and renamed. A shard stands once its sidecar does, and says what it was made
 for: config and requests. No file has a time in it, so that equal sets are equal files. Records carry class,
 index and request number; their place in a file says nothing. A shard that another backend or other versions drew
@@ -27,9 +28,9 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from PIL import Image
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from jaxcil import files
+from jaxcil import files, locks
 from jaxcil.data.datasets import ImageSet
-from jaxcil.data.png import png
+from jaxcil.data.encoding import encoded
 from jaxcil.errors import InputError
 from jaxcil.synthesis import requests
 from jaxcil.synthesis.manifest import Manifest, digest, package_versions, read_manifest
@@ -41,13 +42,20 @@ FIRST = ("made_for", "sha256", "backend", "versions")
 
 def missing_shards(directory: str | os.PathLike, manifest: Manifest) -> list[int]:
     """Numbers of the shards that do not stand, or were made for something else."""
-    return [n for n in range(len(manifest.requests.shards)) if not _stands(directory, manifest, n)]
+    return [n for n in range(len(manifest.requests.shards)) if not stands(directory, manifest, n)]
+
+
+def stands(directory: str | os.PathLike, manifest: Manifest, shard: int) -> bool:
+    """Whether a shard is there, made for this manifest, and as long as its sidecar says."""
+    path = shard_path(directory, shard)
+    told = sidecar(directory, shard) if path.exists() else {}
+    return told.get("made_for") == made_for(manifest, shard) and told.get("bytes") == path.stat().st_size
 
 
 def write_shard(
     directory: str | os.PathLike, manifest: Manifest, shard: int, images: Iterable[np.ndarray], backend: str
 ) -> None:
-    """Writes one shard and its sidecar.
+    """Writes one shard and its sidecar; no other process may write this shard at that time.
 
     Args:
       directory: of the data set.
@@ -63,9 +71,10 @@ def write_shard(
         # one record a group: any record is read without the others
         writer = ArrayRecordWriter(str(aside), "group_size:1")
         try:
-            for number, label, index, image in zip(range(start, stop), labels, indices, images, strict=True):
+            stored = encoded(images, manifest.encoding.encode)
+            for number, label, index, data in zip(range(start, stop), labels, indices, stored, strict=True):
                 record = {
-                    "image": png(image),
+                    "image": data,
                     "label": int(label),
                     "index": int(index),
                     "request": number,
@@ -98,13 +107,27 @@ def withdraw(directory: str | os.PathLike, shard: int) -> None:
     if first:
         files.write_json(path, {"replaces": first})
     else:
-        path.unlink(missing_ok=True)
+        with files.storage_errors(path):
+            path.unlink(missing_ok=True)
 
 
 def finish(directory: str | os.PathLike, manifest: Manifest) -> None:
-    """Writes what TFDS reads a data set by; all shards must stand."""
-    for name, data in described(directory, manifest).items():
+    """Writes what TFDS reads a data set by; all shards must stand, and no other process may write here.
+
+    What killed processes left beside the shards goes.
+    """
+    with files.storage_errors(directory):
+        for path in leftovers(directory):
+            path.unlink(missing_ok=True)
+        contents = described(directory, manifest)
+    for name, data in contents.items():
         files.write(pathlib.Path(directory) / name, data)
+
+
+def leftovers(directory: str | os.PathLike) -> list[pathlib.Path]:
+    """Asides and leases of killed processes; also those of running ones."""
+    directory = pathlib.Path(directory)
+    return sorted([*directory.glob(".*.aside"), *directory.glob(f".{NAME}-train.*{locks.LEASE}")])
 
 
 def described(directory: str | os.PathLike, manifest: Manifest) -> dict[str, bytes]:
@@ -148,9 +171,10 @@ def read(directory: str | os.PathLike, numbers: Sequence[int] | None = None) -> 
     manifest = read_manifest(directory)
     missing = missing_shards(directory, manifest)
     if missing:
+        maker = "import-images" if "sources" in manifest.config else "generate"
         raise InputError(
             f"{directory} is not complete: {len(missing)} of {len(manifest.requests.shards)} shards are missing, "
-            f"the first is {shard_path(directory, missing[0]).name}. Run `jaxcil generate` again."
+            f"the first is {shard_path(directory, missing[0]).name}. Run `jaxcil {maker}` again, as it was begun."
         )
     wanted = range(manifest.requests.total) if numbers is None else numbers
     rows = {number: row for row, number in enumerate(wanted)}
@@ -179,7 +203,7 @@ def read_shard(directory: str | os.PathLike, manifest: Manifest, shard: int) -> 
     Raises:
       InputError: the shard is missing or damaged.
     """
-    if not _stands(directory, manifest, shard):
+    if not stands(directory, manifest, shard):
         raise InputError(
             f"{shard_path(directory, shard)} is missing. {directory} is not complete: go on making it."
         )
@@ -196,6 +220,12 @@ def shard_path(directory: str | os.PathLike, shard: int) -> pathlib.Path:
 def sidecar_path(path: pathlib.Path) -> pathlib.Path:
     """The sidecar of the file of a shard."""
     return path.with_name(f"{path.name}.json")
+
+
+def lease_path(directory: str | os.PathLike, shard: int) -> pathlib.Path:
+    """The file whose lock is the lease of a shard."""
+    path = shard_path(directory, shard)
+    return path.with_name(f".{path.name}{locks.LEASE}")
 
 
 def sidecar(directory: str | os.PathLike, shard: int) -> dict[str, Any]:
@@ -246,7 +276,7 @@ def _features(manifest: Manifest) -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(
-                shape=(*manifest.image_size, 3), dtype=np.uint8, encoding_format="png"
+                shape=(*manifest.image_size, 3), dtype=np.uint8, encoding_format=manifest.encoding.in_tfds
             ),
             "label": tfds.features.ClassLabel(names=manifest.class_names),
             "index": np.int64,  # of the image within its class
@@ -259,7 +289,7 @@ def _features(manifest: Manifest) -> tfds.features.FeaturesDict:
 def _records(
     directory: str | os.PathLike, manifest: Manifest, shard: int, places: Sequence[int] | None
 ) -> list[Any]:
-    """Records of a shard with their images still as PNG: those at some places, or all after a checksum."""
+    """Records of a shard with their images still encoded: those at some places, or all after a checksum."""
     path = shard_path(directory, shard)
     if places is None and sha256(path) != sidecar(directory, shard).get("sha256"):
         raise InputError(
@@ -274,12 +304,6 @@ def _records(
             f"{path} is damaged: {str(error) or 'it is cut off'}. Run `jaxcil verify {directory} --repair`."
         ) from None
     return [*map(parser(manifest), serialized)]
-
-
-def _stands(directory: str | os.PathLike, manifest: Manifest, shard: int) -> bool:
-    path = shard_path(directory, shard)
-    told = sidecar(directory, shard) if path.exists() else {}
-    return told.get("made_for") == made_for(manifest, shard) and told.get("bytes") == path.stat().st_size
 
 
 def _drawn_elsewhere(first: dict[str, Any], told: dict[str, Any]) -> bool:

@@ -70,13 +70,10 @@ def verify(directory: str | os.PathLike) -> list[Finding]:
                 found.append(Finding(name, "is missing"))
             elif path.read_bytes() != data:
                 found.append(Finding(name, "is not what manifest and shards make it"))
-    found += [Finding(path.name, "is left of a write that was interrupted") for path in leftovers(directory)]
+    found += [
+        Finding(path.name, "is left of a write that was interrupted") for path in store.leftovers(directory)
+    ]
     return found + [Finding(name, "is not in the manifest") for name in _strangers(directory, manifest)]
-
-
-def leftovers(directory: pathlib.Path) -> list[pathlib.Path]:
-    """Files that an interrupted process was writing; also those that a running one is writing."""
-    return sorted(directory.glob(".*.aside"))
 
 
 def _contradictions(directory: pathlib.Path, manifest: Manifest) -> Iterator[str]:
@@ -170,7 +167,7 @@ def _record_faults(
         for field, value in expected.items():
             if record[field] != value:
                 yield f"{name} (request {number}) says {field} {record[field]}, not {value}"
-        if what := _image_fault(record["image"], manifest.image_size):
+        if what := _image_fault(record["image"], manifest):
             yield f"{name} (request {number}) {what}"
     try:
         reader.close()
@@ -182,12 +179,15 @@ def _record_faults(
         yield f"lacks {', '.join(names)}{more}"
 
 
-def _image_fault(data: bytes, size: tuple[int, int]) -> str | None:
-    """What is wrong with an encoded image that is to have that height and width."""
+def _image_fault(data: bytes, manifest: Manifest) -> str | None:
+    """What is wrong with an encoded image."""
+    size = manifest.image_size
     try:
         with Image.open(io.BytesIO(data)) as image:
             if (image.height, image.width) != size or image.mode != "RGB":
                 return f"has {image.height} x {image.width} pixels ({image.mode}), not {size[0]} x {size[1]} (RGB)"
+            if image.format != manifest.encoding.format.upper():
+                return f"is {image.format}, not {manifest.encoding.name}"
             image.load()
             pixels = np.asarray(image)
     except UnidentifiedImageError:  # its message is an address in memory

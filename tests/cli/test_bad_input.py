@@ -262,6 +262,11 @@ def good(tmp_path_factory):
     return root
 
 
+def contents(root):
+    """All files but the locks, which say who held them."""
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
 @pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 def test_bad_input_is_told_in_a_message_and_leaves_nothing_half_made(
     row, good, tmp_path, capsys, monkeypatch
@@ -270,7 +275,7 @@ def test_bad_input_is_told_in_a_message_and_leaves_nothing_half_made(
     root = tmp_path / "here"
     shutil.copytree(good, root)
     row.damage(root)
-    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    before = contents(root)
     with pytest.raises(SystemExit) as exit_:
         command.main(row.arguments.replace("HERE", str(root)).split())
     printed = capsys.readouterr()
@@ -280,5 +285,4 @@ def test_bad_input_is_told_in_a_message_and_leaves_nothing_half_made(
     assert "Traceback" not in printed.err
     for piece in row.told:
         assert piece in said
-    after = {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and path.name != ".lock"}
-    assert after == before
+    assert contents(root) == before

@@ -123,6 +123,6 @@ def test_settings_of_no_use_are_refused_before_the_model_is_read(
 def test_what_does_not_fit_is_refused_before_anything_compiles(
     field, value, message, capsys, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(calibration.pipeline, "encode_text", None)
+    monkeypatch.setattr(calibration.diffusion, "encode_text", None)
     assert calibrate(tmp_path, **{field: value}) == 2
     assert message in capsys.readouterr().err

@@ -3,7 +3,7 @@ import types
 import pytest
 
 from jaxcil.cli import main as command
-from jaxcil.synthesis import generator
+from jaxcil.synthesis import generator, store
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def asked(monkeypatch):
 
     def generate(directory, class_names, **settings):
         calls.append((class_names, settings))
-        return types.SimpleNamespace(requests=types.SimpleNamespace(total=0), class_names=())
+        return types.SimpleNamespace(requests=types.SimpleNamespace(total=0, shards=()), class_names=())
 
     monkeypatch.setattr(generator, "generate_by_name", generate)
     return calls
@@ -33,6 +33,12 @@ def test_a_class_list_takes_the_place_of_the_names_and_scales_are_numbers(asked,
     assert (named, second["class_list"], second["guidance_scale"]) == (("cat", "dog"), None, (3,))
 
 
+def test_shards_that_others_draw_are_told_and_are_no_error(asked, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(store, "missing_shards", lambda directory, manifest: [2, 5])
+    assert call(tmp_path) == 0
+    assert "2 of 0 shards are being drawn by other processes" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
@@ -42,6 +48,8 @@ def test_a_class_list_takes_the_place_of_the_names_and_scales_are_numbers(asked,
         ("--config.guidance_scale=()", "guidance_scale must be finite"),
         ("--config.templates=a {photo} of a {}", "neither {} nor a choice"),
         ("--config.negative_prompt={a|b}", "negative_prompt must be one line"),
+        ("--config.format=gif", "no image format 'gif'"),
+        ("--config.share=4/4", "share must be i/n"),
     ],
 )
 def test_bad_names_prompts_and_scales_end_in_a_message(argument, message, tmp_path, capsys):

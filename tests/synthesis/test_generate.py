@@ -6,6 +6,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 import jaxcil.diffusion as sd
@@ -13,8 +14,9 @@ from jaxcil import keys
 from jaxcil.errors import InputError
 from jaxcil.solvers import er_sde, scheduler_grid
 from jaxcil.synthesis import generate as generation
-from jaxcil.synthesis import store
+from jaxcil.synthesis import images, store
 from jaxcil.synthesis.generate import fingerprint, generate
+from jaxcil.synthesis.manifest import read_manifest
 
 SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
 OPTIONS = {"templates": ("a photo of a {}", "{}"), "batch_size": 1, "shard_size": 3, "seed": 5}
@@ -59,10 +61,10 @@ def test_a_set_has_a_manifest_a_card_and_a_sheet(made):
 
 
 def test_a_second_run_compiles_nothing(made, model, plan, monkeypatch):
-    before = {path.name: path.read_bytes() for path in made.iterdir()}
+    before = {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()}
     monkeypatch.setattr(generation, "drawing", None)
     generate(made, model, plan, ("cat", "sea_lion"), 3, **OPTIONS)
-    assert {path.name: path.read_bytes() for path in made.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()} == before
 
 
 def test_images_follow_their_own_scale_and_the_negative_prompt(model, plan, tmp_path):
@@ -82,7 +84,30 @@ def test_images_follow_their_own_scale_and_the_negative_prompt(model, plan, tmp_
     np.testing.assert_allclose(images, expected, atol=0.6)
     assert np.abs(images[1] - (drawn[0][1] / 2 + 0.5) * 255).max() > 2
     card = (tmp_path / "README.md").read_text()
-    assert "Guidance scales 1, 4 in turn, away from 'blurry'" in card
+    assert "| guidance scale | 1, 4 in turn |" in card
+    assert "blurry" in card
+
+
+def test_a_format_is_part_of_the_config_where_it_is_not_png(made, model, plan, tmp_path):
+    assert set(read_manifest(made).config) == {  # as ever: sets of former versions go on
+        *("model", "plan", "templates", "guidance_scale", "seed", "image_size", "batch_size", "shard_size")
+    }
+    manifest = generate(tmp_path, model, plan, ("cat",), 3, format="jpeg", **OPTIONS)
+    assert manifest.config["encoding"] == {"format": "jpeg", "quality": 95}
+    builder = tfds.builder_from_directory(str(tmp_path))
+    assert builder.info.features["image"].encoding_format == "jpeg"
+    with pytest.raises(InputError, match=r"encoding.quality: there 95, now 80"):
+        generate(tmp_path, model, plan, ("cat",), 3, format="jpeg", quality=80, **OPTIONS)
+
+
+def test_shares_make_the_files_of_one_process_and_the_last_one_finishes_them(made, model, plan, tmp_path):
+    first = generate(tmp_path, model, plan, ("cat", "sea_lion"), 3, share="0/2", **OPTIONS)
+    assert store.missing_shards(tmp_path, first) == [1]
+    assert not (tmp_path / "dataset_info.json").exists()
+    generate(tmp_path, model, plan, ("cat", "sea_lion"), 3, share="1/2", **OPTIONS)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == {
+        path.name: path.read_bytes() for path in made.iterdir() if path.is_file()
+    }
 
 
 def test_a_model_with_one_other_parameter_is_another_model(model):
@@ -102,9 +127,7 @@ def config_of_one_request(size=(2, 2)):
 
 def stored(image, size):
     """What is stored of one drawn image [H, W, 3]."""
-    manifest = config_of_one_request(size)
-    draw = lambda ids, keys, scales: image[None]  # noqa: E731
-    return next(generation._images(manifest, [0], draw, lambda texts: np.zeros((1, 2), np.int32), 1))
+    return next(images.stored(config_of_one_request(size), [0], image[None]))
 
 
 def test_images_are_rounded_and_not_cut_off():
@@ -139,8 +162,14 @@ def test_an_image_that_is_not_finite_is_refused():
         ({"negative_prompt": "a {a|b}"}, "negative_prompt must be one line"),
         ({"negative_prompt": "blurry", "guidance_scale": (1.0, 1)}, "acts through guidance"),
         ({"phrases": {"dog": ("puppy",)}}, "no class for these phrases 'dog'"),
+        ({"format": "jpg"}, "Did you mean 'jpeg'"),
+        ({"quality": 90}, "PNG has no quality"),
+        ({"share": "2/2"}, "share must be i/n"),
     ],
-    ids=["none", "twice", "images", "batch", "template", "size", "scale", "negative", "unguided", "phrases"],
+    ids=[
+        *("none", "twice", "images", "batch", "template", "size", "scale", "negative", "unguided", "phrases"),
+        *("format", "quality", "share"),
+    ],
 )
 def test_useless_arguments_are_refused_before_anything_runs(changes, message, model, plan, tmp_path):
     arguments = {"class_names": ("cat",), "images_a_class": 1, **OPTIONS} | changes

@@ -36,6 +36,7 @@ def test_a_plan_from_a_file_takes_the_place_of_order_and_calls(model, tmp_path, 
         "model": str(SD1),
         "plan": str(tmp_path / "plan.json"),
         "calls": 2,
+        "dtype": "float32",
         "made_by": {"solver": "er_sde", "eta": 0.5},
     }
     stored = manifest.config["plan"]
@@ -55,7 +56,7 @@ def test_without_a_file_the_notes_name_the_solver(tmp_path, model, monkeypatch):
     generate(tmp_path / "a", 1)
     manifest = read_manifest(tmp_path / "a")
     solver = {"solver": "er_sde", "order": 3, "derivative": "corrected", "calls": 1}
-    assert manifest.notes == {"model": str(SD1), **solver}
+    assert manifest.notes == {"model": str(SD1), "dtype": "float32", **solver}
     np.testing.assert_array_equal(np.float32(manifest.config["plan"]["time"]), er_sde_plan(model, 3, 1).time)
 
 

@@ -94,7 +94,7 @@ FORMS = {
 
 
 def contents(directory):
-    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file()}
 
 
 @pytest.mark.parametrize("form", FORMS)

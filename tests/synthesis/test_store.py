@@ -11,6 +11,7 @@ from jaxcil import files
 from jaxcil.errors import InputError
 from jaxcil.synthesis import generate, store
 from jaxcil.synthesis.manifest import begin, read_manifest
+from jaxcil.synthesis.verify import verify
 
 BATCH = 4
 CONFIG = {
@@ -45,7 +46,9 @@ def make(directory, class_names=("cat", "dog"), images_a_class=6, draw=draw, bat
 
 
 def contents(directory):
-    return {path.name: path.read_bytes() for path in sorted(pathlib.Path(directory).iterdir())}
+    return {
+        path.name: path.read_bytes() for path in sorted(pathlib.Path(directory).iterdir()) if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +106,18 @@ def test_the_fields_of_a_record_stand_in_the_order_of_their_names(finished):
 def test_a_deleted_shard_comes_back_with_the_same_bytes(shard, finished, tmp_path):
     make(tmp_path)
     store.shard_path(tmp_path, shard).unlink()
-    with pytest.raises(InputError, match=f"1 of 3 shards are missing, .*-0000{shard}"):
+    with pytest.raises(
+        InputError, match=f"1 of 3 shards are missing, .*-0000{shard}. Run `jaxcil generate` again"
+    ):
         store.read(tmp_path)
     make(tmp_path)
     assert contents(tmp_path) == contents(finished)
+
+
+def test_an_incomplete_set_of_imported_images_names_the_command_that_began_it(tmp_path):
+    begin(tmp_path, {"sources": {}, "image_size": [4, 6]}, ("cat",), [2], shard_size=5)
+    with pytest.raises(InputError, match=r"1 of 1 shards are missing, .*Run `jaxcil import-images` again"):
+        store.read(tmp_path)
 
 
 def test_what_stands_is_not_drawn_again(finished):
@@ -137,6 +148,7 @@ def test_an_interrupted_run_goes_on_to_the_same_files(calls, finished, tmp_path)
     for name in shards:  # none is half-written
         assert contents(tmp_path)[name] == contents(finished)[name]
     assert "dataset_info.json" not in visible
+    assert visible == [*contents(tmp_path)]  # neither asides nor leases
     make(tmp_path)
     assert contents(tmp_path) == contents(finished)
 
@@ -155,7 +167,7 @@ def test_a_shard_without_its_sidecar_is_made_again(finished, tmp_path, monkeypat
         with pytest.raises(KeyboardInterrupt):
             make(tmp_path)
     assert store.shard_path(tmp_path, 1).exists()
-    assert store.missing_shards(tmp_path, read_manifest(tmp_path)) == [1, 2]
+    assert 1 in store.missing_shards(tmp_path, read_manifest(tmp_path))
     make(tmp_path)
     assert contents(tmp_path) == contents(finished)
 
@@ -189,24 +201,63 @@ def test_identity_comes_from_the_record_and_not_from_its_place(finished, tmp_pat
         np.testing.assert_array_equal(ours, theirs)
 
 
+def by_name(directory):
+    """Images by class name and index."""
+    rows = tfds.builder_from_directory(str(directory)).as_data_source(split="train")
+    return {row["id"]: row["image"].tobytes() for row in rows}
+
+
 @pytest.mark.parametrize(
     ("classes", "images_a_class"),
-    [(("cat", "dog", "eel"), 6), (("cat", "dog"), 9), (("cat", "dog", "eel"), 9)],
+    [(("cat", "dog", "eel", "fox", "gnu"), 6), (("cat", "dog"), 16), (("cat", "dog", "eel"), 9)],
+    ids=["3 classes", "10 images a class", "both"],
 )
-def test_extending_leaves_what_is_written_and_equals_no_other_image(
-    classes, images_a_class, finished, tmp_path
+def test_extending_leaves_what_is_written_and_gives_the_images_of_a_set_made_at_once(
+    classes, images_a_class, tmp_path
 ):
-    make(tmp_path)
-    make(tmp_path, classes, images_a_class)
-    grown = contents(tmp_path)
-    for name, data in contents(finished).items():
-        if name.startswith("synthetic-train"):
-            assert grown[name] == data
-    images, labels, class_names = store.read(tmp_path)
-    assert class_names == classes
-    assert np.bincount(labels).tolist() == [images_a_class] * len(classes)
-    np.testing.assert_array_equal(images[:12], store.read(finished).images)
-    assert len({image.tobytes() for image in images}) == len(images)
+    grown, at_once = tmp_path / "grown", tmp_path / "at once"
+    grown.mkdir()
+    at_once.mkdir()
+    make(grown)
+    before = {
+        path.name: (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in grown.glob("synthetic-train*")
+    }
+    make(grown, classes, images_a_class)
+    make(at_once, classes, images_a_class)
+    after = {
+        name: ((grown / name).read_bytes(), (grown / name).stat().st_ino, (grown / name).stat().st_mtime_ns)
+        for name in before
+    }
+    assert after == before
+    images = by_name(grown)
+    assert images == by_name(at_once)
+    assert len({*images.values()}) == len(images) == len(classes) * images_a_class
+
+
+ENCODINGS = ({"format": "jpeg", "quality": 90}, {"format": "webp", "quality": 80}, {"format": "webp"})
+
+
+@pytest.mark.parametrize("stored", ENCODINGS, ids=lambda stored: "-".join(map(str, stored.values())))
+def test_other_formats_are_read_by_tfds_and_hold_the_same_images(stored, finished, tmp_path):
+    large = {"image_size": [32, 48]}  # enlarged, so that there is no detail to lose
+    (tmp_path / "png").mkdir()
+    make(tmp_path / "png", **large)
+    (tmp_path / "set").mkdir()
+    make(tmp_path / "set", **large, encoding=stored)
+    images, labels, _ = store.read(tmp_path / "set")
+    exact = store.read(tmp_path / "png").images
+    # A few steps of 256 on average are what these qualities may lose
+    assert np.abs(images.astype(float) - exact).mean() <= (0 if "quality" not in stored else 8)
+    rows = tfds.builder_from_directory(str(tmp_path / "set")).as_data_source(split="train")
+    for row in rows:
+        np.testing.assert_array_equal(row["image"], images[row["request"]])
+        assert row["label"] == labels[row["request"]]
+    assert verify(tmp_path / "set") == []
+    again = contents(tmp_path / "set")
+    store.shard_path(tmp_path / "set", 1).unlink()
+    make(tmp_path / "set", **large, encoding=stored)
+    assert contents(tmp_path / "set") == again
 
 
 def test_an_image_does_not_depend_on_the_shards_and_batches_of_its_set(finished, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from jaxcil import files
+from jaxcil.data.encoding import Encoding
 from jaxcil.data.png import png
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
@@ -58,7 +59,7 @@ class Model:
 def models(monkeypatch):
     """Models by name, which are loaded and drawn with in place of pipelines."""
     known = {"folder": Model(), "other": Model("another"), "elsewhere": Model(gain=0.9)}
-    monkeypatch.setattr(repair, "load_model", known.get)
+    monkeypatch.setattr(repair, "load_model", lambda name, revision, dtype: known[name])
     monkeypatch.setattr(repair, "fingerprint", lambda model: model.sha256)
     monkeypatch.setattr(generate, "drawing", lambda model, *settings: model.draw)
     return known
@@ -81,7 +82,9 @@ def copy(finished, tmp_path):
 
 
 def contents(directory):
-    return {path.name: path.read_bytes() for path in sorted(pathlib.Path(directory).iterdir())}
+    return {
+        path.name: path.read_bytes() for path in sorted(pathlib.Path(directory).iterdir()) if path.is_file()
+    }
 
 
 def changed(name, change):
@@ -165,6 +168,11 @@ DAMAGE = {
     "no image": (third(image=b"rubbish"), SHARD, "dog/1 (request 7) does not decode"),
     "truncated image": (third(image=png(pixels(4, 6, 3))[:-30]), SHARD, "dog/1 (request 7) does not decode"),
     "other size": (third(image=png(pixels(6, 4, 3))), SHARD, "has 6 x 4 pixels (RGB), not 4 x 6"),
+    "other format": (
+        third(image=Encoding("jpeg", 95).encode(pixels(4, 6, 3))),
+        SHARD,
+        "dog/1 (request 7) is JPEG, not PNG",
+    ),
     "grey": (third(image=png(pixels(4, 6))), SHARD, "has 4 x 6 pixels (L), not 4 x 6 (RGB)"),
     "one colour": (
         third(image=png(np.full((4, 6, 3), 7, np.uint8))),
@@ -174,6 +182,11 @@ DAMAGE = {
     "leftover": (
         lambda directory: (directory / f".{SHARD}.aside").write_bytes(b"half"),
         f".{SHARD}.aside",
+        "is left of a write that was interrupted",
+    ),
+    "lease": (
+        lambda directory: (directory / f".{SHARD}.lease").write_text("process 1 on mars"),
+        f".{SHARD}.lease",
         "is left of a write that was interrupted",
     ),
     "no description": (removed("dataset_info.json"), "dataset_info.json", "is missing"),
