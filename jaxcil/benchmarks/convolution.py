@@ -6,15 +6,14 @@ Both ratios stand for what `jaxcil.convolution` is for: 1 means that a loop or a
 convolution's ratios beside them show the cliff that it removes on a CPU.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxcil import convolution
+from jaxcil.benchmarks.timing import smallest_seconds
 from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.heads.ncm import ncm
 from jaxcil.learners.fpcil import FPCIL, Images
@@ -37,13 +36,7 @@ def run() -> dict[str, Any]:
         "jaxcil": (convolution.conv_general_dilated, 7),
         "stock": (jax.lax.conv_general_dilated, 2),  # in a scan on a CPU it takes seconds a round
     }.items():
-        calls = _ways(function)
-        best = dict.fromkeys(calls, np.inf)
-        for _ in range(rounds):
-            for name, call in calls.items():
-                start = time.perf_counter()
-                call()
-                best[name] = min(best[name], time.perf_counter() - start)
+        best = smallest_seconds(_ways(function), rounds)
         result[kind] = {
             "step_seconds": best["calls"] / STEPS,
             "scan_over_calls": best["scan"] / best["calls"],

@@ -1,27 +1,67 @@
-"""jaxcil benchmark NAME [--json=FILE]: times a part of jaxcil beside its peer, in one process.
+"""jaxcil benchmark NAME [--json=FILE]: times a part of jaxcil beside its peer.
 
-Names: convolution, sample.
+Names: convolution, generate, sample. Options of generate:
+  --model=digits|sd15|FOLDER   sd15 is Stable Diffusion 1.5's shape with made-up parameters
+  --size=PIXELS --calls=N --dtype=float32|bfloat16
+  --batch=8,16,32 --attention=xla,cudnn   all are tried, and the fastest is taken apart
+  --profile=DIR                a trace of one batch, and a summary of it
 """
 
 import importlib
 import json
+from collections.abc import Callable
+from typing import Any
 
 from jaxcil import files
 from jaxcil.errors import InputError, unknown_name
 
-NAMES = ("convolution", "sample")
+
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in _words(text)]
+
+
+# Name -> its options, and what reads their values.
+OPTIONS: dict[str, dict[str, Callable[[str], Any]]] = {
+    "convolution": {},
+    "generate": {
+        "model": str,
+        "size": int,
+        "batch": _numbers,
+        "calls": int,
+        "dtype": str,
+        "attention": _words,
+        "profile": str,
+    },
+    "sample": {},
+}
 
 
 def main(arguments: list[str]) -> None:
     """Runs one benchmark and prints its figures."""
     names = [argument for argument in arguments if not argument.startswith("--")]
-    options = [argument for argument in arguments if argument.startswith("--")]
-    unknown = [option for option in options if not option.startswith("--json=")]
-    if len(names) != 1 or unknown:
-        raise InputError(f"expected one name of: {', '.join(NAMES)}; got {' '.join(arguments) or 'none'}")
-    if names[0] not in NAMES:
-        raise unknown_name("benchmark", names[0], NAMES)
-    figures = importlib.import_module(f"jaxcil.benchmarks.{names[0]}").run()
+    given = dict(argument[2:].split("=", 1) for argument in arguments if "=" in argument)
+    bare = [argument for argument in arguments if argument.startswith("--") and "=" not in argument]
+    if len(names) != 1 or bare:
+        raise InputError(
+            f"expected one name of: {', '.join(OPTIONS)}, and options as --NAME=VALUE; got "
+            f"{' '.join(arguments) or 'none'}"
+        )
+    if names[0] not in OPTIONS:
+        raise unknown_name("benchmark", names[0], OPTIONS)
+    path, known = given.pop("json", None), OPTIONS[names[0]]
+    options = {}
+    for name, text in given.items():
+        if name not in known:
+            raise unknown_name("option", name, [*known, "json"])
+        try:
+            options[name] = known[name](text)
+        except ValueError:
+            raise InputError(f"--{name} takes whole numbers, got {text!r}") from None
+    figures = importlib.import_module(f"jaxcil.benchmarks.{names[0]}").run(**options)
     print(json.dumps(figures, indent=2))
-    for option in options:
-        files.write_json(option.removeprefix("--json="), figures)
+    if path is not None:
+        files.write_json(path, figures)

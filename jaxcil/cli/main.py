@@ -11,9 +11,6 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
-
 import jaxcil
 from jaxcil.errors import InputError, unknown_name
 
@@ -81,6 +78,9 @@ def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
     Raises:
       InputError: for an unknown flag, field or file, a value of the wrong type, or a missing flag.
     """
+    from absl import flags  # here, as below: a benchmark runs where they are absent
+    from ml_collections import config_flags
+
     arguments = _with_known_fields([_resolved(argument) for argument in _joined(arguments)])
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
@@ -174,7 +174,9 @@ def _checked(argument: str, known: dict[str, Any]) -> str:
     return argument
 
 
-def _fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+def _fields(config: Any, prefix: str = "") -> dict[str, Any]:
+    from ml_collections import ConfigDict
+
     fields: dict[str, Any] = {}
     for name, value in config.items():
         fields |= (

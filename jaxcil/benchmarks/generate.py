@@ -1,0 +1,234 @@
+"""The whole of `jaxcil generate`, from prompts to shards on the disk: how fast it is, and where its time goes.
+
+    jaxcil benchmark generate
+    jaxcil benchmark generate --model=sd15 --size=128 --batch=1 --calls=4
+    jaxcil benchmark generate --model=sd15 --batch=8,16,32 --dtype=bfloat16 --attention=xla,cudnn --profile=DIR
+
+Each part is also timed alone. What the parts leave of the one program that draws is the solver's arithmetic and the
+loop; what that program leaves of the whole is everything on the host, the writing above all. Speed is given beside the
+fastest matrix product of the same device in the same run, and on a CPU the UNet is timed in turn with that of torch
+diffusers.
+"""
+
+import itertools
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcil.benchmarks import stable_diffusion, torch_unet
+from jaxcil.benchmarks.ceiling import matmul_ceiling
+from jaxcil.benchmarks.drawing import GUIDANCE, PROMPT, Work, drawing, make_work, parts, sides
+from jaxcil.benchmarks.timing import rounds_for, smallest_seconds
+from jaxcil.benchmarks.trace import traced
+from jaxcil.diffusion import folder
+from jaxcil.diffusion.attention import IMPLEMENTATIONS
+from jaxcil.diffusion.config import config_of
+from jaxcil.diffusion.pipeline import StableDiffusion
+from jaxcil.errors import InputError, unknown_name
+from jaxcil.parallel import mesh
+
+SHARDS = 6  # of which the first and the last are not timed
+SHARD_BATCHES = 2  # far smaller shards than usual: what each costs once weighs more here
+DTYPES = ("float32", "bfloat16")
+NETWORKS = ("unet", "text_encoder", "vae_decoder")
+
+
+def run(
+    model: str = "digits",
+    size: int | None = None,
+    batch: Sequence[int] = (64,),
+    calls: int = 20,
+    dtype: str = "float32",
+    attention: Sequence[str] = (),
+    profile: str | None = None,
+) -> dict[str, Any]:
+    """Draws with every kind of attention at every batch size, and takes the fastest of them apart.
+
+    Args:
+      model: "digits", "sd15" (Stable Diffusion 1.5's shape with made-up parameters), or the folder of a pipeline.
+      size: side of the images in pixels; None: that of the model's training.
+      batch: images a device and call; those behind one that runs out of memory are not tried.
+      calls: of the UNet an image, each guided and so of two samples.
+      dtype: of the networks: "float32" or "bfloat16".
+      attention: names of `diffusion.attention.IMPLEMENTATIONS`; none: that of the model.
+      profile: folder for a trace of one batch of the fastest; None: no trace.
+
+    Returns:
+      Figures as JSON values. Rates are those of all devices together.
+
+    Raises:
+      InputError: an argument is of no use, a package that the model needs is missing, or no batch fits.
+    """
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
+    for name in attention:
+        if name not in IMPLEMENTATIONS:
+            raise unknown_name("attention implementation", name, IMPLEMENTATIONS)
+    if not batch or min(batch) < 1:
+        raise InputError(f"batch must be at least 1, got {', '.join(map(str, batch)) or 'nothing'}.")
+    loaded = _load(model, jnp.dtype(dtype))
+    ceiling = matmul_ceiling(jnp.dtype(dtype)) * mesh.data_devices(mesh.generation_mesh())
+    tried = []
+    for name in attention or (None,):
+        for images in batch:
+            work = make_work(loaded, size=size, images=images, calls=calls, attention=name)
+            row = {
+                "attention": work.model.unet.implementation,
+                "batch": work.batch,
+                **_speed(work, ceiling),
+            }
+            print(row, file=sys.stderr, flush=True)  # what is known if a later one ends the process
+            tried.append(row)
+            if row["images_a_second"] is None:
+                break
+    best = max(tried, key=lambda row: row["images_a_second"] or 0)
+    if best["images_a_second"] is None:
+        raise InputError(f"a batch of {min(batch)} does not fit into the memory of the device; take less.")
+    devices = mesh.data_devices(mesh.generation_mesh())
+    images = best["batch"] // devices
+    work = make_work(loaded, size=size, images=images, calls=calls, attention=best["attention"])
+    result = {
+        "device": mesh.device_kind(),
+        "jax": jax.__version__,
+        "model": model,
+        "latents": [*sides(work.model)],
+        "calls": calls,
+        "dtype": dtype,
+        "matmul_ceiling_tflops": ceiling / 1e12,
+        "drawing": tried,
+        "best": {"attention": best["attention"], "batch": work.batch, **_apart(work, images, ceiling)},
+        "torch": _beside_torch(work),
+    }
+    if profile is not None:
+        result["profile"] = traced(drawing(work), profile)
+    return result
+
+
+def shares(seconds: dict[str, float], calls: int) -> dict[str, float]:
+    """Shares of the time of the whole; they add up to 1, and one that is too small to be told may be below 0.
+
+    Args:
+      seconds: of a batch: "whole", "drawing" (the one program), and alone "unet" (one call), "text_encoder" and
+        "vae_decoder".
+      calls: of the UNet.
+    """
+    of = {name: seconds[name] * (calls if name == "unet" else 1) for name in NETWORKS}
+    of["solver"] = seconds["drawing"] - sum(of.values())
+    of["writing"] = seconds["whole"] - seconds["drawing"]
+    return {name: part / seconds["whole"] for name, part in of.items()}
+
+
+def _load(model: str, dtype: Any) -> StableDiffusion:
+    if model == "sd15":
+        return stable_diffusion.stable_diffusion(dtype)
+    try:
+        from jaxcil.synthesis.generator import EMBEDDED
+
+        return folder.load(EMBEDDED.get(model, model), dtype)
+    except ImportError as error:
+        raise InputError(f"the model {model!r} needs more packages ({error}); sd15 does not.") from None
+
+
+def _speed(work: Work, ceiling: float) -> dict[str, Any]:
+    """Images a second of the program that draws; None where it needs more memory than there is."""
+    program = drawing(work)
+    way = {"drawing": program.call}
+    try:
+        seconds = smallest_seconds(way, rounds_for(way))["drawing"]
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return dict.fromkeys(("images_a_second", "tflops", "share_of_ceiling"))
+    return {
+        "images_a_second": work.batch / seconds,
+        "tflops": program.flops / seconds / 1e12,
+        "share_of_ceiling": program.flops / seconds / ceiling,
+    }
+
+
+def _apart(work: Work, images: int, ceiling: float) -> dict[str, Any]:
+    """Where the time of a batch goes."""
+    pieces = {"drawing": drawing(work), **parts(work)}
+    ways = {name: piece.call for name, piece in pieces.items()}
+    seconds = smallest_seconds(ways, rounds_for(ways))
+    try:
+        seconds |= _written_seconds(work, images)
+        written = "timed"
+    except ImportError as error:
+        seconds["whole"], written = seconds["drawing"], f"not timed: {error}"
+    work_done = {name: piece.flops for name, piece in pieces.items()} | {"whole": pieces["drawing"].flops}
+    speeds = {name: work_done[name] / seconds[name] for name in work_done}
+    return {
+        "images_a_second": work.batch / seconds["whole"],
+        "writing": written,
+        "shares": shares(seconds, work.plan.rows),
+        "seconds": seconds,
+        "tflop_an_image": pieces["drawing"].flops / work.batch / 1e12,
+        "tflops": {name: speed / 1e12 for name, speed in speeds.items()},
+        "share_of_ceiling": {name: speed / ceiling for name, speed in speeds.items()},
+    }
+
+
+def _written_seconds(work: Work, images: int) -> dict[str, float]:
+    """Seconds a batch of the "whole", and of "writing" alone: encoding, checksum and fsync of images that are there.
+
+    The whole is read off the times at which the shards of a data set were done. The first shard waits for the
+    compiler, and the last finds its first batch drawn ahead and draws none for another, so both are left out.
+    """
+    from jaxcil.synthesis import store
+    from jaxcil.synthesis.generate import generate
+    from jaxcil.synthesis.manifest import read_manifest
+
+    shard = SHARD_BATCHES * work.batch
+    with tempfile.TemporaryDirectory(prefix="jaxcil-benchmark-", dir=os.curdir) as scratch:
+        directory = pathlib.Path(scratch)
+        generate(
+            directory,
+            work.model,
+            work.plan,
+            [PROMPT],
+            SHARDS * shard,
+            templates=["{}"],
+            guidance_scale=GUIDANCE,
+            batch_size=images,
+            shard_size=shard,
+        )
+        paths = [store.sidecar_path(store.shard_path(directory, n)) for n in range(SHARDS - 1)]
+        done = [path.stat().st_mtime_ns for path in paths]
+        manifest, pixels = read_manifest(directory), store.read(directory, range(shard)).images
+
+        def write() -> None:
+            store.write_shard(directory, manifest, 0, iter(pixels), mesh.device_kind())
+
+        ways = {"writing": write}
+        writing = smallest_seconds(ways, rounds_for(ways))["writing"]
+    whole = min(after - before for before, after in itertools.pairwise(done)) / 1e9
+    return {"whole": whole / SHARD_BATCHES, "writing": writing / SHARD_BATCHES}
+
+
+def _beside_torch(work: Work) -> dict[str, Any]:
+    """The UNet in turn with torch's; the process of torch sleeps while ours is timed."""
+    if jax.default_backend() != "cpu" or work.model.unet.dtype != jnp.float32:
+        return {"skipped": "compared on a CPU and in float32 only"}
+    lacking = torch_unet.missing()
+    if lacking:
+        return {"skipped": f"{' and '.join(lacking)} not installed: pip install 'jaxcil[convert]'"}
+    ours = parts(work)["unet"]
+    height, width = sides(work.model)
+    latents = (2 * work.batch, height, width, work.model.unet.in_channels)
+    text = (2 * work.batch, work.ids.shape[1], work.model.text_encoder.hidden_size)
+    calls = work.plan.rows
+    with torch_unet.torch_unet(config_of(work.model.unet), latents, text, calls) as peer:
+        ways = {"jaxcil": lambda: [ours.call() for _ in range(calls)], "torch": peer.call}
+        seconds = smallest_seconds(ways, rounds_for(ways))
+    return {
+        "way": peer.way,
+        "call_seconds": {name: value / calls for name, value in seconds.items()},
+        "jaxcil_over_torch": seconds["jaxcil"] / seconds["torch"],
+    }

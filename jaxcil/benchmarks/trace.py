@@ -1,0 +1,108 @@
+"""A trace of a program, and what it says: which network and which kind of operation the time goes to.
+
+Operations of the trace are joined to the compiled program's text by their names; there each says which module it
+came from. The folder opens in xprof or TensorBoard for those who want to see more.
+"""
+
+import pathlib
+import re
+from collections import Counter
+from typing import Any
+
+import jax
+from jax.profiler import ProfileData
+
+from jaxcil.benchmarks.drawing import Part
+
+TOP = 20
+# Names of modules in an operation's origin -> part of the model.
+NETWORKS = {"UNet2DCondition": "unet", "AutoencoderKL": "vae_decoder", "CLIPTextModel": "text_encoder"}
+# Kind of operation -> what its origin holds or, where that tells nothing, its name; the first that fits.
+KINDS = {
+    "attention": r"(attn\d?|attentions_\d+)/vmap\(|dot_product_attention|fmha|sdpa|flash",
+    "convolution": r"conv_general_dilated|cudnn-conv|convolution",
+    "matrix product": r"dot_general|gemm|cublas|nvjet|\bdot\b",
+    "normalisation": r"norm",
+}
+COPY = re.compile(
+    r"(wrapped_)?(copy|transpose|reverse|concatenate|pad)\b|Memcpy"
+)  # also of an operation's layout
+CONTAINERS = re.compile(
+    r"(while|call|conditional|async-\w+)[.\d]*$"
+)  # hold operations that have events of their own
+ORIGIN = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name="([^"]*)"', re.MULTILINE)
+
+
+def traced(program: Part, directory: str) -> dict[str, Any]:
+    """Runs a compiled program once under jax's profiler.
+
+    Args:
+      program: called before.
+      directory: for the trace; made if absent.
+
+    Returns:
+      Seconds of operations: in all, by network, by kind, and the `TOP` longest with where they came from. On a
+      GPU `busy` is the share of the time between the first and the last in which one ran; on a CPU several run at a
+      time, and seconds are those of all threads.
+    """
+    program.call()
+    with jax.profiler.trace(directory):
+        program.call()
+    traces = pathlib.Path(directory).rglob("*.xplane.pb")
+    newest = max(traces, key=lambda path: path.stat().st_mtime_ns)
+    events = _events(ProfileData.from_file(str(newest)))
+    origins = dict(ORIGIN.findall(program.text()))
+    total = sum(duration for _, _, duration in events)
+    by_network: Counter[str] = Counter()
+    by_kind: Counter[str] = Counter()
+    by_name: Counter[str] = Counter()
+    for name, _, duration in events:
+        origin = origins.get(name, "")
+        by_network[_network(origin)] += duration
+        by_kind[_kind(name, origin)] += duration
+        by_name[f"{name} {origin}"] += duration
+    start = min(start for _, start, _ in events)
+    end = max(start + duration for _, start, duration in events)
+    return {
+        "directory": directory,
+        "seconds": total / 1e9,
+        "busy": total / (end - start),
+        "by_network": _shares(by_network, total),
+        "by_kind": _shares(by_kind, total),
+        "longest": _shares(Counter(dict(by_name.most_common(TOP))), total),
+    }
+
+
+def _events(data: Any) -> list[tuple[str, int, int]]:
+    """Operations of the compiled programs: name, start and duration in nanoseconds."""
+    planes = list(data.planes)
+    devices = [plane for plane in planes if plane.name.startswith("/device:")]
+    events = []
+    for plane in devices or planes:
+        for line in plane.lines:
+            of_device = bool(devices) and line.name.startswith(("Stream", "XLA Ops"))
+            for event in line.events:
+                # what a device does under no operation's name still takes its time
+                name = dict(event.stats).get("hlo_op") or (event.name if of_device else None)
+                if name and not event.name.startswith("end:") and not CONTAINERS.match(str(name)):
+                    events.append((str(name), int(event.start_ns), int(event.duration_ns)))
+    return events
+
+
+def _network(origin: str) -> str:
+    of_none = "solver" if origin else "not told"
+    return next((part for module, part in NETWORKS.items() if module in origin), of_none)
+
+
+def _kind(name: str, origin: str) -> str:
+    if COPY.match(name):
+        return "copy"
+    for said in (origin, name):
+        for kind, pattern in KINDS.items():
+            if re.search(pattern, said):
+                return kind
+    return "other"
+
+
+def _shares(counted: Counter[str], total: float) -> dict[str, float]:
+    return {name: value / total for name, value in counted.most_common()}

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Stable Diffusion 1.5 on this machine's GPU: 512 x 512 pixels, 20 guided calls, bfloat16. Which attention and which
+# batch are fastest, at what share of the fastest matrix product, and a trace that says what limits them.
+# Weights are made up. Needs jax with CUDA, flax, safetensors and tokenizers; installs nothing and downloads nothing.
+#
+#   PYTHON     an interpreter that has them; python3
+#   OUT        folder for the figures (*.json) and the trace; runs/gpu_benchmark
+#   ATTENTION  "cudnn xla"
+#   BATCHES    1,2,4,8,16,32; those behind one that runs out of memory are not tried
+#
+# Arguments are handed on to every command: bash launch/gpu_benchmark.sh --size=768
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3} out=${OUT:-runs/gpu_benchmark}
+mkdir -p "$out"
+export XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.94}
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/jaxcil/compiled}
+
+measure() {
+  "$python" -m jaxcil benchmark generate --model=sd15 --size=512 --calls=20 --dtype=bfloat16 "$@"
+}
+
+for attention in ${ATTENTION:-cudnn xla}; do
+  measure --attention="$attention" --batch="${BATCHES:-1,2,4,8,16,32}" --json="$out/$attention.json" "$@"
+done
+read -r attention batch < <("$python" - "$out"/*.json <<'PYTHON'
+import json, sys
+
+found = [json.load(open(path))["best"] for path in sys.argv[1:] if not path.endswith("trace.json")]
+best = max(found, key=lambda figures: figures["images_a_second"])
+print(best["attention"], best["batch"])
+PYTHON
+)
+# operations that a CUDA graph runs have no names in the trace
+XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_enable_command_buffer=" \
+  measure --attention="$attention" --batch="$batch" --profile="$out/trace" --json="$out/trace.json" "$@"
