@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil import diffusion
-from jaxcil.benchmarks.flops import flops
 from jaxcil.diffusion import StableDiffusion
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
+from jaxcil.parallel.flops import flops
 from jaxcil.solvers import Plan, er_sde, scheduler_grid
 
 PROMPT = "cat"

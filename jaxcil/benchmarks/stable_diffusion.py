@@ -15,19 +15,14 @@ import numpy as np
 
 import jaxcil
 from jaxcil.diffusion.model import StableDiffusion
+from jaxcil.diffusion.released import RELEASED
 from jaxcil.diffusion.text_encoder import CLIPTextModel
 from jaxcil.diffusion.tokenizer import read_tokenizer
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
 
-LEVELS = 4
-SCHEDULER = {
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "steps_offset": 1,
-    "set_alpha_to_one": False,
-}
+MODEL = RELEASED["sd15"]
+SCHEDULER = MODEL["scheduler"]
 BLOCK = 2**20  # random numbers that all parameters repeat: drawing 860 million takes a minute
 
 
@@ -51,23 +46,17 @@ def stable_diffusion(dtype: Any = jnp.float32) -> StableDiffusion:
 
 def unet(dtype: Any = jnp.float32) -> UNet2DCondition:
     """The UNet; latents of 64 x 64 are images of 512 x 512."""
-    return UNet2DCondition(sample_size=64, cross_attention_dim=768, dtype=dtype)
+    return UNet2DCondition.from_config(MODEL["unet"], dtype=dtype)
 
 
 def vae(dtype: Any = jnp.float32) -> AutoencoderKL:
     """The autoencoder."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * LEVELS,
-        up_block_types=("UpDecoderBlock2D",) * LEVELS,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        dtype=dtype,
-    )
+    return AutoencoderKL.from_config(MODEL["vae"], dtype=dtype)
 
 
 def text_encoder(dtype: Any = jnp.float32) -> CLIPTextModel:
     """CLIP's text encoder, ViT-L/14."""
-    return CLIPTextModel(hidden_size=768, intermediate_size=3072, num_attention_heads=12, dtype=dtype)
+    return CLIPTextModel.from_config(MODEL["text_encoder"], dtype=dtype)
 
 
 def parameter_shapes(network: Any) -> Any:

@@ -25,6 +25,7 @@ VERBS = {
     "calibrate-sampler": "fit the noise of a sampler to a model at few calls",
     "evaluate-synthetic": "measure what a synthetic image set is worth",
     "compare-samplers": "measure the quality of samplers against their number of calls",
+    "plan-pod": "say what drawing such a set takes of a TPU pod",
     "benchmark": "time a part of jaxcil beside its peer",
 }
 RESUMED = ("run", "generate", "import-images", "train-generator", "compare-samplers", "evaluate-synthetic")

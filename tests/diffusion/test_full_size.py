@@ -9,52 +9,19 @@ import sys
 import jax
 import pytest
 
+from jaxcil.diffusion.released import RELEASED
 from jaxcil.diffusion.text_encoder import CLIPTextModel
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
 
-WIDTHS = [320, 640, 1280, 1280]
-UNET_1 = {
-    "sample_size": 64,
-    "block_out_channels": WIDTHS,
-    "layers_per_block": 2,
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-}
-UNET_2 = UNET_1 | {
-    "sample_size": 96,
-    "cross_attention_dim": 1024,
-    "attention_head_dim": [5, 10, 20, 20],
-    "use_linear_projection": True,
-    "upcast_attention": True,
-}
-VAE = {
-    "sample_size": 512,
-    "block_out_channels": [128, 256, 512, 512],
-    "layers_per_block": 2,
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-}
-TEXT_1 = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_attention_heads": 12,
-    "hidden_act": "quick_gelu",
-}
-TEXT_2 = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_attention_heads": 16,
-    "num_hidden_layers": 23,
-    "hidden_act": "gelu",
-}
+ONE, TWO = RELEASED["sd15"], RELEASED["sd21"]
 # Name: module, config.json, tensors, parameters.
-RELEASED = {
-    "unet-1.5": (UNet2DCondition, UNET_1, 686, 859_520_964),
-    "unet-2.1": (UNet2DCondition, UNET_2, 686, 865_910_724),
-    "vae": (AutoencoderKL, VAE, 248, 83_653_863),
-    "text-1.5": (CLIPTextModel, TEXT_1, 196, 123_060_480),
-    "text-2.1": (CLIPTextModel, TEXT_2, 372, 340_387_840),
+NETWORKS = {
+    "unet-1.5": (UNet2DCondition, ONE["unet"], 686, 859_520_964),
+    "unet-2.1": (UNet2DCondition, TWO["unet"], 686, 865_910_724),
+    "vae": (AutoencoderKL, ONE["vae"], 248, 83_653_863),
+    "text-1.5": (CLIPTextModel, ONE["text_encoder"], 196, 123_060_480),
+    "text-2.1": (CLIPTextModel, TWO["text_encoder"], 372, 340_387_840),
 }
 BLOCKS = {
     "unet-1.5": {
@@ -77,7 +44,7 @@ BLOCKS = {
 
 
 def shapes(name):
-    module, config, *_ = RELEASED[name]
+    module, config, *_ = NETWORKS[name]
     return jax.eval_shape(module.from_config(config).initial, jax.random.key(0))
 
 
@@ -85,10 +52,10 @@ def parameters(tree):
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_released_networks_have_the_released_tensors_and_parameters(name):
     tree = shapes(name)
-    assert (len(jax.tree.leaves(tree)), parameters(tree)) == RELEASED[name][2:]
+    assert (len(jax.tree.leaves(tree)), parameters(tree)) == NETWORKS[name][2:]
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -97,7 +64,7 @@ def test_every_block_has_the_released_number_of_parameters(name):
 
 
 def test_an_inpainting_unet_differs_in_its_first_convolution_alone():
-    module = UNet2DCondition.from_config(UNET_1 | {"in_channels": 9})
+    module = UNet2DCondition.from_config(ONE["unet"] | {"in_channels": 9})
     wide, narrow = jax.eval_shape(module.initial, jax.random.key(0)), shapes("unet-1.5")
     assert wide.pop("conv_in")["kernel"].shape == (3, 3, 9, 320)
     del narrow["conv_in"]
@@ -142,7 +109,7 @@ print(json.dumps(report | {"peak_bytes": peak}))
 def test_the_networks_of_stable_diffusion_1_run_at_256_pixels_within_8_gigabytes():
     # A process of its own, for its peak of memory and for XLA's own optimisation
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    command = [sys.executable, "-c", FORWARD, json.dumps(UNET_1), json.dumps(VAE)]
+    command = [sys.executable, "-c", FORWARD, json.dumps(ONE["unet"]), json.dumps(ONE["vae"])]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     report = json.loads(run.stdout.splitlines()[-1])
     print(report)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from jaxcil.benchmarks import stable_diffusion
-from jaxcil.benchmarks.flops import flops
 from jaxcil.diffusion.unet import UNet2DCondition
+from jaxcil.parallel.flops import flops
 
 
 def shape(*sizes):
