@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     # or a folder that holds a Stable Diffusion 1.x or 2.x of diffusers, or OWNER/MODEL on the hub
     config.model = "digits"
     config.revision = config_dict.placeholder(str)  # of OWNER/MODEL: a branch, a tag or a commit
+    config.variant = config_dict.placeholder(str)  # the tag in the names of its weights, as fp16
     # of the networks, float32 or bfloat16; None: float32 on a CPU, bfloat16 elsewhere
     config.dtype = config_dict.placeholder(str)
     config.class_names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

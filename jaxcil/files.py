@@ -122,6 +122,22 @@ def read_json(path: str | os.PathLike) -> Any:
         raise InputError(f"{path} cannot be read: {error}") from None
 
 
+def is_file(text: str) -> bool:
+    """Whether a text that a user gave is the path of a file; one too long for a path is none."""
+    try:
+        return pathlib.Path(text).is_file()
+    except OSError:
+        return False
+
+
+def is_directory(text: str) -> bool:
+    """Whether a text that a user gave is the path of a directory."""
+    try:
+        return pathlib.Path(text).is_dir()
+    except OSError:
+        return False
+
+
 def writable_directory(path: str | os.PathLike) -> pathlib.Path:
     """Makes a directory and its parents, and tries to write in it.
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import pathlib
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +78,14 @@ def locked(directory: str | pathlib.Path, doing: str = "") -> Iterator[None]:
     """
     path = files.writable_directory(directory) / locks.LOCK
     with locks.opened(path) as file:
-        if not locks.take(file):
+        try:
+            free = locks.take(file)
+        except locks.NoLocksError as error:  # refusing would leave no way to work there
+            print(
+                f"jaxcil: {error}: see to it that no other process works there", file=sys.stderr, flush=True
+            )
+            free = True
+        if not free:
             raise InputError(
                 f"another process works in {directory}{locks.signatures(path.parent)}; wait for it, or take another"
             )

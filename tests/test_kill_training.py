@@ -1,5 +1,6 @@
 """`kill -9` in the middle of the training of a generator, then the same command, in processes of their own."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -50,15 +51,25 @@ def train(tmp_path):
 
 def test_a_training_of_a_generator_killed_in_both_parts_ends_in_the_same_weights(train, tmp_path):
     assert train(tmp_path / "whole").wait() == 0, (tmp_path / "said").read_text()
+    begun = set()  # first checkpoints of the first training, by their inodes
     for stage in STAGES:
         process = train(tmp_path / "killed")
         while not (tmp_path / "killed" / stage).exists():
+            with contextlib.suppress(FileNotFoundError):
+                begun.add((tmp_path / "killed" / STAGES[0]).stat().st_ino)
             assert process.poll() is None, (tmp_path / "said").read_text()
             time.sleep(0.002)
         process.kill()
         assert process.wait() == -signal.SIGKILL
         assert not (tmp_path / "killed" / "pipeline").exists()
+        if stage == STAGES[0]:
+            begun.add((tmp_path / "killed" / stage).stat().st_ino)
+    assert len(begun) == 1  # the second call did not begin again
+    last = tmp_path / "killed/checkpoints/autoencoder/8"
+    before = last.stat()
     assert train(tmp_path / "killed").wait() == 0, (tmp_path / "said").read_text()
+    after = last.stat()  # and the third did not do what was done
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     contents = [
         {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
         for root in (tmp_path / "whole" / "pipeline", tmp_path / "killed" / "pipeline")

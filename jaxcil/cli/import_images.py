@@ -11,10 +11,9 @@ folder, a zip or a tar(.gz) file a class, or one such file with a folder a class
     --licence      of the images, for their card, as the hub writes it: cc-by-4.0
 """
 
-import pathlib
-
 from absl import flags
 
+from jaxcil import files
 from jaxcil.data.class_names.class_list import KNOWN, TFDS, ClassEntry, read_class_list
 from jaxcil.errors import InputError
 from jaxcil.workdir import locked
@@ -49,7 +48,8 @@ def main(arguments: list[str]) -> None:
             image_size=values.image_size,
             shard_size=values.shard_size,
             class_names=names or None,
-            phrases=listed_phrases(classes, names),
+            # of names alone nothing is to be said, and none is prompted
+            phrases=listed_phrases(classes, names) if _is_list(values.class_names) else None,
             licence=values.licence,
         )
     print(f"{manifest.requests.total} images of {len(manifest.class_names)} classes: {values.workdir}")
@@ -58,6 +58,10 @@ def main(arguments: list[str]) -> None:
 
 def _classes(value: str) -> list[ClassEntry]:
     """Classes out of a list of them, or names divided by commas."""
-    if value in KNOWN or value.startswith(TFDS) or pathlib.Path(value).is_file():
+    if _is_list(value):
         return [*read_class_list(value)]
     return [ClassEntry(name.strip(), (name.strip(),), "") for name in value.split(",")]
+
+
+def _is_list(value: str | None) -> bool:
+    return value is not None and (value in KNOWN or value.startswith(TFDS) or files.is_file(value))

@@ -98,8 +98,8 @@ def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
         raise InputError(f"unexpected {' '.join(left)!r}; every argument starts with --")
     if values["config"].value is None:
         raise InputError(f"--config is missing; give a file, or one of: {', '.join(sorted(_shipped()))}")
-    for name in others:
-        if values[name].value is None:
+    for name, default in others.items():
+        if values[name].value is None or (default is None and not values[name].value):
             raise InputError(f"--{name} is missing")
     return values["config"].value, {name: values[name].value for name in others}
 

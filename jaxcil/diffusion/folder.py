@@ -105,6 +105,8 @@ def save(folder: str | os.PathLike, model: StableDiffusion, dtype: Any = jnp.flo
     if np.dtype(dtype).name not in SAVED:
         raise unknown_name("dtype to save a pipeline in", np.dtype(dtype).name, SAVED)
     _check(model)
+    for part in PARTS:  # before anything of what stands there is touched
+        weights.check_finite(part, model.parameters[part], dtype)
     (folder / "model_index.json").unlink(missing_ok=True)
     for part, (_, _, name) in PARTS.items():
         weights.write(folder / part, part, model.parameters[part], dtype)

@@ -20,7 +20,14 @@ from jax.sharding import Sharding
 from safetensors.numpy import save_file
 
 from jaxcil import files
-from jaxcil.diffusion.tensor_files import STEMS, chosen_files, flax_tensors, torch_tensors
+from jaxcil.diffusion.tensor_files import (
+    FLAX_FILES,
+    PICKLES,
+    STEMS,
+    chosen_files,
+    flax_tensors,
+    torch_tensors,
+)
 from jaxcil.errors import InputError
 
 STORED = ("float16", "bfloat16", "float32", "float64")  # quantised tensors are not numbers by themselves
@@ -123,6 +130,8 @@ def write(
 ) -> pathlib.Path:
     """Writes the parameters of one part as one safetensors file with the names that torch libraries read.
 
+    Weights of that part in other forms, which readers might prefer, are removed then.
+
     Args:
       folder: where to; it is made.
       part: "unet", "vae" or "text_encoder".
@@ -132,21 +141,37 @@ def write(
     Raises:
       InputError: a parameter is not finite, or not in that dtype.
     """
-    tensors, problems = {}, []
+    check_finite(part, parameters, dtype)
+    tensors = {}
     for path, leaf in traverse_util.flatten_dict(dict(parameters)).items():
-        name, array = _torch_name(part, path), np.asarray(leaf)
-        tensors[name] = _cast(array.transpose(np.argsort(_axes(path, array.ndim))), dtype)
-        if not np.isfinite(tensors[name]).all():
-            problems.append(name)
-    if problems:
-        raise InputError(
-            f"not finite in {np.dtype(dtype).name}, so nothing was written: {', '.join(problems)}. If they "
-            "are finite in float32, save in float32."
-        )
+        array = np.asarray(leaf)
+        tensors[_torch_name(part, path)] = _cast(array.transpose(np.argsort(_axes(path, array.ndim))), dtype)
     target = pathlib.Path(folder) / f"{STEMS[part]}.safetensors"
     with files.written_aside(target) as aside:
         save_file(tensors, aside, metadata={"format": "pt"})
+    for other in target.parent.iterdir():
+        form_of_it = other.name.startswith((f"{STEMS[part]}.", f"{STEMS[part]}-")) or other.suffix in PICKLES
+        if other != target and (form_of_it or other.name == FLAX_FILES[part]):
+            other.unlink()
     return target
+
+
+def check_finite(part: str, parameters: Mapping[str, Any], dtype: Any) -> None:
+    """Refuses parameters of a part that are not finite, or not in a dtype.
+
+    Raises:
+      InputError: names them.
+    """
+    problems = [
+        _torch_name(part, path)
+        for path, leaf in traverse_util.flatten_dict(dict(parameters)).items()
+        if not np.isfinite(_cast(np.asarray(leaf), dtype)).all()
+    ]
+    if problems:
+        raise InputError(
+            f"not finite in {np.dtype(dtype).name}, so nothing was written: {', '.join(_shortened(problems))}. If they "
+            "are finite in float32, save in float32."
+        )
 
 
 def _leaves(

@@ -2,7 +2,8 @@
 
 In pixels a copy is exact or near, by a distance that one sets. In features, where a shift or another brightness
 counts little, no distance is near by itself: there an image counts as close that lies nearer than 99 of 100 real
-test images do in its place. So about one in a hundred is close by chance; of a copying machine's, nearly all are.
+test images do in its place. So about one in a hundred is close by chance, and of fewer than a hundred real test images
+one in as many; of a copying machine's, nearly all are.
 """
 
 from collections.abc import Mapping
@@ -37,8 +38,8 @@ def copies(parts: Mapping[str, Measured], drawn: Mapping[str, np.ndarray], near:
     Returns:
       JSON values. "within" a set: the images that repeat an earlier one exactly, and the shares that have another
       image near or close. "of_seen": the images that are in the set seen, the shares near or close to one there, and
-      the percentiles 0, 5, ..., 100 of the distance to the nearest. "closest": rows in the synthetic set and in the
-      one seen, closest pair first.
+      the percentiles 0, 5, ..., 100 of the distance to the nearest. "closest": rows among the images given here, of
+      the synthetic set and of the one seen, closest pair first.
     """
     pixels = {name: flat(part.images) for name, part in parts.items()}
     of_seen = {name: nearest(pixels[name], pixels["seen"]) for name in ("synthetic", "real_test")}
@@ -76,5 +77,5 @@ def copies(parts: Mapping[str, Measured], drawn: Mapping[str, np.ndarray], near:
 
 
 def _close(synthetic: np.ndarray, real_test: np.ndarray) -> float:
-    """The share of distances below those of all but the rarest real test images."""
-    return float((synthetic < np.quantile(real_test, RARE)).mean())
+    """The share of distances that only the rarest of real test images, one at least, have or go below."""
+    return float((synthetic <= np.quantile(real_test, RARE, method="lower")).mean())

@@ -21,7 +21,8 @@ def worth_text(results: Mapping[str, Any]) -> str:
         ("Distance to real training images, of equally many images", _distances(rows)),
         ("Precision and recall (%)", _precisions(rows)),
         (
-            f"Copies: exact, near (at most {near} grey levels) and close in features (1 % by chance)",
+            f"Copies: exact, near (at most {near} grey levels) and close in features (1 % by chance, of fewer than 100 "
+            "real test images one)",
             _copies(rows),
         ),
     )

@@ -49,8 +49,8 @@ class Filter(NamedTuple):
     rule: Rule
     classifier: dict[
         str, Any
-    ]  # JSON values: class_names by position, sha256 of the weights, how it was trained
-    config_hash: str  # of the data set
+    ]  # JSON values: class_names by position, sha256 of its scores of its training images, how it was trained
+    content_hash: str  # of the data set
     kept: np.ndarray  # bool [N], by request number
     scores: np.ndarray  # float64 [N], of the own label
     taken_for: np.ndarray  # int64 [N], positions in the classifier's class names
@@ -95,7 +95,7 @@ def judge(
             progress.reach(stop)
     labels, _ = requests.located(manifest.requests, range(total))
     kept = taken_for == positions[labels] if rule.keep == "recognised" else _top(own_scores, labels, rule)
-    found = Filter(rule, classifier, manifest.config_hash, kept, own_scores, taken_for)
+    found = Filter(rule, classifier, manifest.content_hash, kept, own_scores, taken_for)
     _check_every_class_left(manifest, found, labels)
     return found
 
@@ -115,12 +115,14 @@ def write_filter(directory: str | os.PathLike, name: str, found: Filter) -> path
     """Writes SET/filters/NAME.json, in place of a filter of that name.
 
     Raises:
-      InputError: the name cannot be that of a file.
+      InputError: the name cannot be that of a file, or the data set was changed since it was judged.
     """
-    path = _path(directory, name)
+    path, manifest = _path(directory, name), read_manifest(directory)
+    if found.content_hash != manifest.content_hash:
+        raise InputError(f"{directory} was changed while it was judged. Judge it again.")
     value = {
         "schema": 1,
-        **_described(read_manifest(directory), found),
+        **_described(manifest, found),
         "kept": np.flatnonzero(found.kept).tolist(),
         "scores": [float(f"{score:.6g}") for score in found.scores],
         "taken_for": found.taken_for.tolist(),
@@ -152,7 +154,7 @@ def read_filter(directory: str | os.PathLike, name: str) -> Filter:
         found = Filter(
             Rule(**value["rule"]),
             value["classifier"],
-            value["config_hash"],
+            value["content_hash"],
             kept,
             np.array(value["scores"], np.float64),
             np.array(value["taken_for"], np.int64),
@@ -162,11 +164,10 @@ def read_filter(directory: str | os.PathLike, name: str) -> Filter:
         raise InputError(f"{path} is not a filter: {error!r}. Make it again with `jaxcil filter`.") from None
     if len(sizes) > 1:
         raise InputError(f"{path} is damaged: it judges {sizes} images. Make it again with `jaxcil filter`.")
-    if (found.config_hash, len(found.kept)) != (manifest.config_hash, manifest.requests.total):
+    if (found.content_hash, len(found.kept)) != (manifest.content_hash, manifest.requests.total):
         raise InputError(
-            f"the filter {name!r} is stale: it judged {len(found.kept)} images of a set with config "
-            f"{found.config_hash[:8]}, but {directory} now has {manifest.requests.total} with config "
-            f"{manifest.config_hash[:8]}. Run `jaxcil filter {directory} --config=FILE --name={name}` again."
+            f"the filter {name!r} is stale: it judged {len(found.kept)} images, and {directory} now has "
+            f"{manifest.requests.total}, or others. Run `jaxcil filter {directory} --config=FILE --name={name}` again."
         )
     return found
 
@@ -270,7 +271,7 @@ def _described(manifest: Manifest, found: Filter) -> dict[str, Any]:
     return {
         "rule": found.rule._asdict(),
         "classifier": found.classifier,
-        "config_hash": found.config_hash,
+        "content_hash": found.content_hash,
         "judged": len(found.kept),
         "share_kept": shares_kept(manifest, found),
     }

@@ -37,6 +37,18 @@ from jaxcil.synthesis.shard_writer import ShardWriter
 from jaxcil.synthesis.sharing import Share
 from jaxcil.synthesis.text_states import TextStates
 
+# Settings of networks that came after the first data sets.
+NEW_SETTINGS = (
+    *(
+        "center_input_sample",
+        "conv_in_kernel",
+        "conv_out_kernel",
+        "mid_block_scale_factor",
+        "num_class_embeds",
+    ),
+    *("only_cross_attention",),
+)
+
 
 def generate(
     directory: str | os.PathLike,
@@ -111,6 +123,7 @@ def generate(
     own_share = sharing.own_share(share)
     check_plan(model, plan)
     drawn_size = _drawn_size(model)
+    _check_prompts_differ(model, class_names, templates, phrases or {})
     directory = files.writable_directory(directory)
     config = {
         "model": {
@@ -137,7 +150,7 @@ def generate(
     with sharing.admitted(directory, own_share, beginning, joining) as manifest:
         if store.missing_shards(directory, manifest):
             draw_missing(directory, manifest, model, own_share)
-        if not store.missing_shards(directory, manifest):
+        if not store.missing_shards(directory, manifest) and sharing.finishes(directory, own_share):
             with sharing.finishing(directory, own_share):
                 store.finish(directory, manifest)
                 card.write_card(directory)
@@ -255,9 +268,13 @@ def fingerprint(model: StableDiffusion) -> str:
 
 
 def _asked_for(network: Any) -> dict[str, Any]:
-    """A network's settings but for those at their default, so that a setting which is new changes no fingerprint."""
+    """A network's settings, but for newer ones at their default: they change no fingerprint."""
     usual = config_of(type(network)())
-    return {name: value for name, value in config_of(network).items() if value != usual[name]}
+    return {
+        name: value
+        for name, value in config_of(network).items()
+        if name not in NEW_SETTINGS or value != usual[name]
+    }
 
 
 def _chunks(
@@ -294,9 +311,39 @@ def _leased(directory: str | os.PathLike, manifest: Manifest, leases: sharing.Le
             yield shard
 
 
+def _check_prompts_differ(
+    model: StableDiffusion,
+    class_names: Sequence[str],
+    templates: Sequence[str],
+    phrases: Mapping[str, Sequence[str]],
+) -> None:
+    """Refuses classes that have the same token ids: their labels would be by chance."""
+    asked: dict[bytes, str] = {}
+    for name in class_names:
+        texts = phrases.get(name, ())
+        turns = range(len(templates) * max(1, len(texts)))
+        for row in model.tokenize([prompts.prompt(templates, name, index, texts) for index in turns]):
+            other = asked.setdefault(row.tobytes(), name)
+            if other != name:
+                raise InputError(
+                    f"the classes {other!r} and {name!r} have a prompt in common: the model reads "
+                    f"{model.tokenizer.length} tokens and no capitals. Shorten the templates, or tell the names apart."
+                )
+
+
 def _drawn_size(model: StableDiffusion) -> tuple[int, int]:
-    """Height and width of the images that a model was trained to draw."""
-    side = model.unet.sample_size
+    """Height and width of the images that a model was trained to draw from text alone.
+
+    Raises:
+      InputError: it does not say, or needs more than text.
+    """
+    unet, channels = model.unet, model.vae.latent_channels
+    if unet.in_channels != channels or unet.num_class_embeds is not None:
+        raise InputError(
+            f"this model draws from more than text: its UNet takes {unet.in_channels} channels beside {channels} of "
+            f"latents, and {unet.num_class_embeds or 'no'} class labels. Take one that needs neither."
+        )
+    side = unet.sample_size
     if side is None:
         raise InputError("this model does not say for which size it was trained, so it cannot be used here.")
     height, width = (side, side) if isinstance(side, int) else side

@@ -15,7 +15,7 @@ from jaxcil.solvers import Grid, Plan, er_sde, scheduler_grid
 from jaxcil.synthesis import prompts
 from jaxcil.synthesis.generate import generate
 from jaxcil.synthesis.licences import model_licence
-from jaxcil.synthesis.manifest import Manifest
+from jaxcil.synthesis.manifest import FILE, Manifest, read_manifest
 from jaxcil.synthesis.plan_file import read_plan
 
 # Pipelines that the package brings along.
@@ -24,38 +24,42 @@ ORDERS = (1, 2, 3)
 DTYPES = ("float32", "bfloat16")
 
 
-def located(model: str, revision: str | None = None) -> tuple[str, str | None]:
+def located(model: str, revision: str | None = None, variant: str | None = None) -> tuple[str, str | None]:
     """What `load_model` reads of a model, for ever the same: a name or a folder, and of the hub the commit.
 
     Args:
       model: the name of an embedded generator, a folder that holds a pipeline, or OWNER/MODEL on the hub.
       revision: of a model on the hub: a branch, a tag or a commit.
+      variant: the tag in the names of the weights, such as "fp16".
     """
-    if model in EMBEDDED or pathlib.Path(model).is_dir() or not hub.is_name(model):
+    if model in EMBEDDED or files.is_directory(model) or not hub.is_name(model):
         if revision is not None:
             raise InputError(
                 f"revision={revision!r} is of a model on the hub, and {model} is none: leave it away."
             )
         return model, None
-    there, commit = hub.resolve(model, revision)
+    there, commit = hub.resolve(model, revision, variant)
     return str(there), commit
 
 
-def load_model(model: str, revision: str | None = None, dtype: str | None = "float32") -> StableDiffusion:
+def load_model(
+    model: str, revision: str | None = None, dtype: str | None = "float32", variant: str | None = None
+) -> StableDiffusion:
     """A model by its name.
 
     Args:
-      model: as in `located`, as is the revision.
+      model: as in `located`, as are the revision and the variant.
       revision: as above.
       dtype: of parameters and networks, "float32" or "bfloat16"; None: float32 on a CPU, bfloat16 elsewhere.
+      variant: as above.
     """
     if dtype not in (None, *DTYPES):
         raise unknown_name("dtype of networks", dtype, DTYPES)
     if dtype is None:
         dtype = "float32" if mesh.platform(mesh.generation_mesh()) == "cpu" else "bfloat16"
-    where, _ = located(model, revision)
-    if where in EMBEDDED or pathlib.Path(where).is_dir():
-        return folder.load(EMBEDDED.get(where, where), dtype)
+    where, _ = located(model, revision, variant)
+    if where in EMBEDDED or files.is_directory(where):
+        return folder.load(EMBEDDED.get(where, where), dtype, variant=variant)
     raise InputError(
         f"{unknown_name('embedded generator', model, EMBEDDED)} Or give a folder that holds a pipeline, or the name "
         "OWNER/MODEL of one on the hub."
@@ -109,6 +113,7 @@ def generate_by_name(
     images_a_class: int,
     revision: str | None = None,
     dtype: str | None = None,
+    variant: str | None = None,
     plan: str | os.PathLike | None = None,
     class_list: str | None = None,
     synonyms: str = "first",
@@ -124,8 +129,10 @@ def generate_by_name(
       order: as in `er_sde_plan`, as are the calls.
       calls: as above.
       images_a_class: as above.
-      revision: as in `load_model`, as is the dtype; of a branch or a tag the manifest keeps the commit.
+      revision: as in `load_model`, as are the next two; of a branch or a tag the manifest keeps the commit, and None
+        goes on with it.
       dtype: as above.
+      variant: as above.
       plan: a file of `plan_file`, in place of ER-SDE with that order and those calls.
       class_list: as in `read_class_list`: what prompts call the classes. None: by their names.
       synonyms: of the list; as in `prompts.listed_phrases`.
@@ -143,8 +150,10 @@ def generate_by_name(
         raise InputError("expected class names, or a class list to take them from, got neither.")
     elif synonyms != "first":
         raise InputError(f"synonyms={synonyms!r} needs a class list that tells them; give class_list.")
-    where, commit = located(model, revision)
-    pipe = load_model(where, dtype=dtype)
+    if revision is None:
+        revision = _revision_begun_with(directory, model)
+    where, commit = located(model, revision, variant)
+    pipe = load_model(where, dtype=dtype, variant=variant)
     if table is None:
         table = er_sde_plan(pipe, order, calls)
         notes = {
@@ -158,10 +167,20 @@ def generate_by_name(
         pipeline.check_plan(pipe, table)
         notes = {"model": model, "plan": str(plan), "calls": table.rows, "made_by": made_by}
     notes |= {"dtype": pipe.unet.dtype.name, **({"revision": commit} if commit else {})}
+    if variant:
+        notes["variant"] = variant
     if class_list is not None:
         notes |= {"class_list": class_list, "synonyms": synonyms}
-    if licence := licence or model_licence(where):
+    if licence := licence or model_licence(EMBEDDED.get(where, where)):
         notes["licence"] = licence
     return generate(
         directory, pipe, table, class_names, images_a_class, phrases=phrases, notes=notes, **options
     )
+
+
+def _revision_begun_with(directory: str | os.PathLike, model: str) -> str | None:
+    """The commit of a model on the hub that a data set was begun with, whatever its branch has become since."""
+    if not (pathlib.Path(directory) / FILE).exists():
+        return None
+    notes = read_manifest(directory).notes
+    return notes.get("revision") if notes.get("model") == model else None

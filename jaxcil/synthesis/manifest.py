@@ -10,7 +10,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -42,6 +42,11 @@ class Manifest(NamedTuple):
     def config_hash(self) -> str:
         """SHA-256 of the config."""
         return digest(self.config)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of all that decides what the set holds: config, classes, phrases and requests."""
+        return digest([self.config_hash, self.class_names, self.phrases, requests.to_json(self.requests)])
 
     @property
     def encoding(self) -> Encoding:
@@ -170,6 +175,25 @@ def read_manifest(directory: str | os.PathLike) -> Manifest:
         raise InputError(f"{path} is not the manifest of a synthetic data set: {error!r}.") from None
 
 
+def contradictions(directory: str | os.PathLike, manifest: Manifest) -> Iterator[str]:
+    """How a manifest contradicts itself."""
+    if files.read_json(pathlib.Path(directory) / FILE).get("config_hash") != manifest.config_hash:
+        yield "was altered: its config_hash is not that of its config"
+    blocks, shards = manifest.requests
+    counts: dict[int, int] = {}
+    for block in blocks:
+        if not 0 <= block.label < len(manifest.class_names) or block.count < 1:
+            yield f"asks for {block.count} images of label {block.label}; it has {len(manifest.class_names)} classes"
+        if block.first != counts.get(block.label, 0):
+            yield f"asks for images from {block.first} of label {block.label}, behind {counts.get(block.label, 0)}"
+        counts[block.label] = block.first + block.count
+    stops = [0, *(stop for _, stop in shards)]
+    if any(start != before or stop <= start for before, (start, stop) in zip(stops, shards)):
+        yield "has shards with gaps between them, or without a request"
+    if stops[-1] != sum(block.count for block in blocks):
+        yield f"has {stops[-1]} requests in its shards and {sum(block.count for block in blocks)} in its classes"
+
+
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
@@ -182,8 +206,17 @@ def package_versions() -> dict[str, str]:
 
 def _begun(directory: str | os.PathLike) -> Manifest | None:
     """The manifest of a set that has a shard; without one, a set may be begun again with its config put right."""
-    any_shard = any(pathlib.Path(directory).glob("[!.]*.array_record-*"))
-    return read_manifest(directory) if any_shard and (pathlib.Path(directory) / FILE).exists() else None
+    if not any(pathlib.Path(directory).glob("[!.]*.array_record-*")):
+        return None
+    if not (pathlib.Path(directory) / FILE).exists():
+        raise InputError(
+            f"{directory} holds shards but no {FILE}, so nobody can say what they are. Bring it back, or take another "
+            "directory."
+        )
+    manifest = read_manifest(directory)
+    for what in contradictions(directory, manifest):
+        raise InputError(f"{pathlib.Path(directory) / FILE} {what}. Bring back the one that was written.")
+    return manifest
 
 
 def _tuples(phrases: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:

@@ -62,7 +62,7 @@ def _same_model(directory: str | os.PathLike, held: Manifest, model: str | None)
         raise InputError(f"the {manifest.FILE} in {directory} does not name its model; give --model=FOLDER.")
     # the model of the manifest at its revision; of another one what it is now
     revision = held.notes.get("revision") if model is None else None
-    loaded = load_model(name, revision, held.notes.get("dtype", "float32"))
+    loaded = load_model(name, revision, held.notes.get("dtype", "float32"), held.notes.get("variant"))
     there, now = held.config["model"]["sha256"], fingerprint(loaded)
     if there != now:
         raise InputError(

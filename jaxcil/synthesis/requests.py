@@ -82,7 +82,13 @@ def to_json(requests: Requests) -> dict[str, Any]:
 
 
 def from_json(value: dict[str, Sequence[Sequence[int]]]) -> Requests:
-    """The inverse of `to_json`."""
+    """The inverse of `to_json`.
+
+    Raises:
+      TypeError: a number is none.
+    """
+    if not all(type(number) is int for rows in value.values() for row in rows for number in row):
+        raise TypeError("requests must be whole numbers")
     return Requests(
         blocks=tuple(Block(*block) for block in value["blocks"]),
         shards=tuple((start, stop) for start, stop in value["shards"]),

@@ -40,7 +40,7 @@ class ShardWriter:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        """Waits for what is whole; a shard that lacks images is left, and its aside deleted."""
+        """Waits for the shard in hand, if it is whole; one that lacks images is left, and its aside deleted."""
         self._abandoned = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 

@@ -130,6 +130,22 @@ class Leases:
         _end(self._held.pop(shard), store.lease_path(self._directory, shard))
 
 
+def finishes(directory: str | os.PathLike, share: Share | None) -> bool:
+    """Whether this process may finish a set whose shards all stand: where there are no locks, share 0 alone."""
+    if share is None or share.index == 0:
+        return True
+    with locks.opened(pathlib.Path(directory) / locks.LOCK) as file:
+        try:
+            locks.take(file)
+        except locks.NoLocksError:
+            print(
+                "all shards stand; share 0, if it has ended, finishes them when started again",
+                file=sys.stderr,
+            )
+            return False
+    return True
+
+
 @contextlib.contextmanager
 def finishing(directory: str | os.PathLike, share: Share | None) -> Iterator[None]:
     """Waits until no other process writes the files of a set whose shards all stand."""

@@ -18,7 +18,6 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image, UnidentifiedImageError
 
-from jaxcil import files
 from jaxcil.progress import Progress
 from jaxcil.synthesis import manifest as manifests
 from jaxcil.synthesis import requests, store
@@ -50,7 +49,7 @@ def verify(directory: str | os.PathLike) -> list[Finding]:
       InputError: the directory holds no data set, or a manifest that cannot be read.
     """
     directory, manifest = pathlib.Path(directory), read_manifest(directory)
-    found = [Finding(manifests.FILE, what) for what in _contradictions(directory, manifest)]
+    found = [Finding(manifests.FILE, what) for what in manifests.contradictions(directory, manifest)]
     if found:
         return found
     shards = range(len(manifest.requests.shards))
@@ -74,25 +73,6 @@ def verify(directory: str | os.PathLike) -> list[Finding]:
         Finding(path.name, "is left of a write that was interrupted") for path in store.leftovers(directory)
     ]
     return found + [Finding(name, "is not in the manifest") for name in _strangers(directory, manifest)]
-
-
-def _contradictions(directory: pathlib.Path, manifest: Manifest) -> Iterator[str]:
-    """How a manifest contradicts itself."""
-    if files.read_json(directory / manifests.FILE).get("config_hash") != manifest.config_hash:
-        yield "was altered: its config_hash is not that of its config"
-    blocks, shards = manifest.requests
-    counts: dict[int, int] = {}
-    for block in blocks:
-        if not 0 <= block.label < len(manifest.class_names) or block.count < 1:
-            yield f"asks for {block.count} images of label {block.label}; it has {len(manifest.class_names)} classes"
-        if block.first != counts.get(block.label, 0):
-            yield f"asks for images from {block.first} of label {block.label}, behind {counts.get(block.label, 0)}"
-        counts[block.label] = block.first + block.count
-    stops = [0, *(stop for _, stop in shards)]
-    if any(start != before or stop <= start for before, (start, stop) in zip(stops, shards)):
-        yield "has shards with gaps between them, or without a request"
-    if stops[-1] != sum(block.count for block in blocks):
-        yield f"has {stops[-1]} requests in its shards and {sum(block.count for block in blocks)} in its classes"
 
 
 def _made_for_other(directory: pathlib.Path, manifest: Manifest) -> list[int]:

@@ -168,3 +168,36 @@ def test_names_of_models_are_embedded_ones_folders_or_names_on_the_hub():
         load_model("tests/model")
     with pytest.raises(InputError, match=r"no embedded generator 'digit'.*OWNER/MODEL"):
         load_model("digit")
+
+
+def test_a_refused_save_leaves_what_stands_there(tmp_path):
+    model = sd.load(SD1)
+    sd.save(tmp_path, model)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    vae = dict(model.parameters["vae"]) | {
+        "quant_conv": {"kernel": np.full((1, 1, 8, 8), 1e6), "bias": np.ones(8)}
+    }
+    with pytest.raises(
+        InputError, match=r"not finite in float16, so nothing was written: quant_conv\.weight"
+    ):
+        sd.save(tmp_path, model.replace(parameters=model.parameters | {"vae": vae}))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "diffusion_pytorch_model.safetensors.index.json",
+        "diffusion_pytorch_model-00001-of-00002.safetensors",
+        "diffusion_pytorch_model.fp16.safetensors",
+        "diffusion_pytorch_model.bin",
+        "diffusion_flax_model.msgpack",
+    ],
+)
+def test_saving_takes_away_weights_that_a_reader_might_prefer(name, tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / name).write_bytes(b"old")
+    (tmp_path / "unet/notes.txt").write_text("mine")
+    sd.save(tmp_path, sd.load(SD1))
+    kept = {path.name for path in (tmp_path / "unet").iterdir()}
+    assert kept == {"config.json", "diffusion_pytorch_model.safetensors", "notes.txt"}

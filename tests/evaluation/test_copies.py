@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxcil.evaluation.copies import PERCENTILES, Measured, copies
+from jaxcil.evaluation.copies import PERCENTILES, Measured, _close, copies
 
 NEAR = 8.0
 
@@ -83,3 +83,9 @@ def test_percentiles_go_from_the_nearest_to_the_farthest():
     np.testing.assert_allclose(
         [percentiles[0], percentiles[10], percentiles[-1]], np.quantile(away, (0, 0.5, 1)), rtol=1e-5
     )
+
+
+def test_a_copying_machine_is_seen_although_some_real_test_images_are_copies_too():
+    real_test = np.concatenate([np.zeros(20), np.ones(980)])
+    assert _close(np.zeros(1000), real_test) == 1.0
+    assert _close(np.ones(1000), real_test) == 0.0

@@ -48,3 +48,14 @@ def test_exact_copies_are_those_with_equal_pixels_and_no_others():
     almost = images.copy()
     almost[:6, 0, 0, 0] ^= 1  # one grey level in one place
     assert copied(almost, images) == 2
+
+
+def test_distances_are_right_although_squares_cancel():
+    # at 100 standard deviations from the middle float32 squares are off by as much as the distances are long
+    rng = np.random.default_rng(0)
+    points, others = (
+        np.concatenate([rng.normal(side, 1, (count, 8)) for side in (100, -100)]).astype(np.float32)
+        for count in (100, 1000)
+    )
+    expected = np.linalg.norm(points[:, None].astype(float) - others[None], axis=-1).min(1)
+    np.testing.assert_allclose(nearest(points, others).distance, expected, rtol=1e-6)

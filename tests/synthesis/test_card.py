@@ -124,7 +124,7 @@ def test_filters_bring_their_shares_a_class():
     of = manifest(counts=4)
     kept = np.array([True, True, True, False, True, False, False, False])
     found = Filter(
-        Rule("top", "margin", 0.5), {"sha256": "cd" * 32}, of.config_hash, kept, kept * 1.0, kept * 0
+        Rule("top", "margin", 0.5), {"sha256": "cd" * 32}, of.content_hash, kept, kept * 1.0, kept * 0
     )
     text = card(of, {"best": found})
     assert ["label", "class", "images", "kept by best"] in rows(text)

@@ -126,7 +126,7 @@ def test_a_filter_comes_back_as_it_was_written_and_changes_no_other_file(own):
     np.testing.assert_array_equal(back.kept, found.kept)
     np.testing.assert_array_equal(back.taken_for, found.taken_for)
     np.testing.assert_allclose(back.scores, found.scores, rtol=1e-5)  # six digits are written
-    assert (back.rule, back.classifier, back.config_hash) == (found.rule, CLASSIFIER, found.config_hash)
+    assert (back.rule, back.classifier, back.content_hash) == (found.rule, CLASSIFIER, found.content_hash)
     assert {item.name: item.read_bytes() for item in own.iterdir() if item.is_file()} == before
     assert verify(own) == []
     value = json.loads(path.read_text())
@@ -149,7 +149,7 @@ def test_a_filter_of_a_set_that_grew_is_stale_until_it_is_made_again(tmp_path):
     first = filters.judge(directory, RECOGNISED, scores, CLASSIFIER)
     filters.write_filter(directory, "good", first)
     make(directory, images_a_class=7)
-    with pytest.raises(InputError, match=r"'good' is stale: it judged 10 .* now has 14 .*--name=good` again"):
+    with pytest.raises(InputError, match=r"'good' is stale: it judged 10 .* now has 14, .*--name=good` again"):
         filters.read(directory, "good")
     again = filters.judge(directory, RECOGNISED, scores, CLASSIFIER)
     np.testing.assert_array_equal(again.kept[:10], first.kept)

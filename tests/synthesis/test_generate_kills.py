@@ -94,7 +94,7 @@ def kill_at_random(process, directory, generator):
     else:
         more = generator.integers(0, 3)
         wait_for(lambda: len([*directory.glob("synthetic-train.*.json")]) >= stood + more, process)
-        wait_for(lambda: leases(directory), process)
+        wait_for(lambda: in_hand_of(process, directory), process)
         time.sleep(generator.uniform(0, 0.1))
     process.kill()
     process.communicate()
@@ -127,7 +127,7 @@ def test_kills_at_random_moments_cost_a_shard_each_and_leave_no_trace(
 
 
 @pytest.mark.parametrize(
-    ("kills", "images_a_class"), [(1, 50), pytest.param(9, 500, marks=pytest.mark.slow)], ids=["1", "9"]
+    ("kills", "images_a_class"), [(1, 250), pytest.param(9, 500, marks=pytest.mark.slow)], ids=["1", "9"]
 )
 def test_two_processes_are_killed_and_one_makes_all_that_is_missing(
     kills, images_a_class, start, whole, tmp_path

@@ -15,7 +15,7 @@ from jaxcil import locks
 from jaxcil.errors import InputError
 from jaxcil.synthesis import generate, sharing, store
 from jaxcil.synthesis.manifest import begin, join
-from jaxcil.synthesis.sharing import Leases, Share, admitted, finishing, own_share
+from jaxcil.synthesis.sharing import Leases, Share, admitted, finishes, finishing, own_share
 from jaxcil.workdir import locked
 
 CONFIG = {
@@ -189,7 +189,9 @@ def test_where_there_are_no_locks_a_share_is_asked_for_and_is_enough(finished, t
     for share in (Share(0, 2), Share(1, 2)):
         with come(tmp_path, share) as manifest:
             fill(tmp_path, manifest, share)
-    with finishing(tmp_path, Share(1, 2)):
+    assert not finishes(tmp_path, Share(1, 2))  # two that finish at once would meet in the same files
+    assert finishes(tmp_path, Share(0, 2))
+    with finishing(tmp_path, Share(0, 2)):
         store.finish(tmp_path, manifest)
     (tmp_path / ".lock").unlink()
     assert contents(tmp_path) == contents(finished)

@@ -59,7 +59,7 @@ class Model:
 def models(monkeypatch):
     """Models by name, which are loaded and drawn with in place of pipelines."""
     known = {"folder": Model(), "other": Model("another"), "elsewhere": Model(gain=0.9)}
-    monkeypatch.setattr(repair, "load_model", lambda name, revision, dtype: known[name])
+    monkeypatch.setattr(repair, "load_model", lambda name, *how: known[name])
     monkeypatch.setattr(repair, "fingerprint", lambda model: model.sha256)
     monkeypatch.setattr(generate, "drawing", lambda model, *settings: model.draw)
     return known

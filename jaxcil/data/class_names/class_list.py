@@ -15,6 +15,7 @@ prompts say. Known lists stand beside this file in the same form, with their sou
 import pathlib
 from typing import Any, NamedTuple
 
+from jaxcil import files
 from jaxcil.errors import InputError, unknown_name
 
 FOLDER = pathlib.Path(__file__).parent
@@ -43,7 +44,7 @@ def read_class_list(source: str) -> tuple[ClassEntry, ...]:
     if source.startswith(TFDS):
         return tuple(ClassEntry(name, (name,), "") for name in _label_names(source.removeprefix(TFDS)))
     path = FOLDER / f"{source}.txt" if source in KNOWN else pathlib.Path(source)
-    if not path.is_file():
+    if not files.is_file(str(path)):
         raise InputError(
             f"{unknown_name('class list', source, KNOWN)} Or give the path of a file with a class a line, or "
             f"{TFDS}NAME for the label names of a TFDS builder."
