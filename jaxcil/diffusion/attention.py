@@ -46,7 +46,7 @@ def attend(
       [B, T, heads, D] in the dtype of the query.
 
     Raises:
-      InputError: an unknown implementation, or cuDNN without a GPU.
+      InputError: an unknown implementation, cuDNN without a GPU, or "flash" for devices that are no TPUs.
     """
     if implementation not in IMPLEMENTATIONS:
         raise unknown_name("attention implementation", implementation, IMPLEMENTATIONS)
@@ -55,12 +55,22 @@ def attend(
             f'attention by "cudnn" needs an NVIDIA GPU, and this process computes on {jax.default_backend()}. '
             "Place the model on a mesh of the devices at hand: jaxcil.diffusion.place chooses what they can."
         )
+    if implementation == "flash" and _platform(on) != "tpu":
+        raise InputError(
+            f'attention by "flash" is a kernel for TPUs, and this would run on {_platform(on)}. '
+            "Place the model on a mesh of the devices at hand: jaxcil.diffusion.place chooses what they can."
+        )
     chosen = "xla" if causal else kernel(implementation, query.shape, key.shape, query.dtype)
     if chosen == "flash":
         flash = functools.partial(_flash, scale=1 / math.sqrt(query.shape[-1]))
         run = flash if on is None else mesh.over_images(on, flash)
         return run(query, key, value)
     return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation=chosen)  # type: ignore
+
+
+def _platform(on: Mesh | None) -> str:
+    """Of the devices that will run: those of a mesh may be of a topology, compiled for ahead of time."""
+    return jax.default_backend() if on is None else mesh.platform(on)
 
 
 def kernel(implementation: str, query: tuple[int, ...], key: tuple[int, ...], dtype: Any) -> str:

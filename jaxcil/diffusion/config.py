@@ -6,6 +6,9 @@ ask for nothing; any other value is an error, since images from a half-understoo
 """
 
 import dataclasses
+import math
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +17,14 @@ from jaxcil.errors import InputError
 # How a network is run: fields of a module that are not part of its configuration. (Where config.json has a
 # "dtype", it tells how the weights were stored.)
 RUN_FIELDS = ("dtype", "convolution", "implementation", "mesh")
+
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    types.NoneType: "null",
+}
 
 
 def module_fields(kind: str, module: type, config: Mapping[str, Any], inert: Mapping[str, Sequence]) -> dict:
@@ -27,7 +38,8 @@ def module_fields(kind: str, module: type, config: Mapping[str, Any], inert: Map
         which is one value a level, is inert if all its items are.
 
     Raises:
-      InputError: names every key that asks for what is not implemented.
+      InputError: names every key that asks for what is not implemented, or whose value is not of the kind that its
+        field is annotated with.
     """
     refused = [
         f"{name}: {config[name]!r}" for name, values in inert.items() if not _inert(config.get(name), values)
@@ -37,7 +49,16 @@ def module_fields(kind: str, module: type, config: Mapping[str, Any], inert: Map
             f"this {kind} needs what is not supported: {', '.join(refused)}. Supported are the networks of "
             "Stable Diffusion 1.x and 2.x."
         )
-    return {name: _frozen(config[name]) for name in _config_names(module) if name in config}
+    fields = {field.name: field for field in dataclasses.fields(module)}
+    given = {name: _frozen(config[name]) for name in _config_names(module) if name in config}
+    wrong = [
+        f"{name} must be {_described(fields[name])}, got {value!r}"
+        for name, value in given.items()
+        if not _fits(value, fields[name].type, _positive(fields[name]))
+    ]
+    if wrong:
+        raise InputError(f"this {kind} cannot be built from its config.json: {'; '.join(wrong)}.")
+    return {name: _whole(value, fields[name].type) for name, value in given.items()}
 
 
 def config_of(module: Any) -> dict[str, Any]:
@@ -71,6 +92,43 @@ def _inert(value: Any, values: Sequence) -> bool:
     if isinstance(value, list | tuple):
         return all(_inert(item, values) for item in value)
     return value is None or value in values
+
+
+def _fits(value: Any, kind: Any, positive: bool) -> bool:
+    """Whether a value, its lists as tuples, is of an annotated kind; `positive` asks it of numbers."""
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, one, positive) for one in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        item, rest = typing.get_args(kind)
+        length = isinstance(value, tuple) and (len(value) > 0 if rest is ... else len(value) == 2)
+        return length and all(_fits(one, item, positive) for one in value)
+    if kind in (int, float):
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return number and (kind is float or value == int(value)) and (value > 0 or not positive)
+    return isinstance(value, kind)
+
+
+def _positive(field: dataclasses.Field) -> bool:
+    """Sizes, counts and divisors are; a shift that is 0 by default and the ids of tokens need not be."""
+    return field.default != 0 and not field.name.endswith("_token_id")
+
+
+def _described(field: dataclasses.Field) -> str:
+    kinds = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
+    words = []
+    for kind in kinds:
+        several = typing.get_origin(kind) is tuple
+        item = typing.get_args(kind)[0] if several else kind
+        above = " above 0" if item in (int, float) and _positive(field) else ""
+        words.append(f"a list, each {KINDS[item]}{above}" if several else KINDS[item] + above)
+    return " or ".join(words)
+
+
+def _whole(value: Any, kind: Any) -> Any:
+    """2 for 2.0 where only whole numbers are asked for: some tools write them so."""
+    if isinstance(value, tuple):
+        return tuple(_whole(item, kind) for item in value)
+    return int(value) if isinstance(value, float) and kind is not float else value
 
 
 def _frozen(value: Any) -> Any:

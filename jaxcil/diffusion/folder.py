@@ -21,6 +21,7 @@ from jaxcil.diffusion.tokenizer import read_tokenizer, write_tokenizer
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
 from jaxcil.errors import InputError, unknown_name
+from jaxcil.solvers.beta_grid import scheduler_betas
 
 # Part of a pipeline -> our class, and the library and class that model_index.json names.
 PARTS = {
@@ -51,7 +52,8 @@ def load(
       dtype: of the parameters and of the networks' computations: float32 or bfloat16. (Norms, softmax,
         latents and samplers compute in float32 in any case.)
       revision: of a model on the hub: a branch, a tag or a commit.
-      variant: the tag in the names of the weights to read, such as "fp16"; None: those without a tag.
+      variant: the tag in the names of the weights to read, such as "fp16"; None: those without a tag, or with the
+        only tag there is.
       sharding: of every parameter; None: on the default device.
 
     Raises:
@@ -150,8 +152,22 @@ def _located(name: str | os.PathLike, revision: str | None, variant: str | None)
 
 def _check(model: StableDiffusion) -> None:
     """Parts that must fit one another."""
-    if model.prediction_type not in PREDICTIONS:
+    try:
+        betas = scheduler_betas(model.scheduler_config)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the scheduler's configuration gives no noise levels: {error}") from None
+    require(
+        betas.ndim == 1 and betas.size > 0 and bool(np.all((betas > 0) & (betas <= 1))),
+        "the scheduler's trained_betas must be a list of numbers in (0, 1].",
+    )
+    if model.prediction_type not in tuple(PREDICTIONS):  # by equality: a list has no hash
         raise unknown_name("prediction type of this kind", model.prediction_type, PREDICTIONS)
+    latent, unet = model.vae.latent_channels, model.unet
+    require(
+        unet.out_channels == latent and unet.in_channels >= latent,
+        f"latents of the autoencoder have {latent} channels, but the UNet takes {unet.in_channels} and gives "
+        f"{unet.out_channels}.",
+    )
     text, width = model.text_encoder, model.unet.cross_attention_dim
     width = width[0] if isinstance(width, tuple) else width
     require(

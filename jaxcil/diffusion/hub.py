@@ -37,13 +37,10 @@ def resolve(name: str, revision: str | None = None, variant: str | None = None) 
       InputError: there is no such model, revision or variant; it must be asked for; or the hub cannot be
         reached and the cache does not hold it.
     """
-    import huggingface_hub  # here, since only names need it
-    from huggingface_hub import errors
+    from huggingface_hub import errors  # here, since only names need it
 
     try:
-        folder = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=_wanted(name, revision, variant)
-        )
+        folder = _fetched(name, revision, variant)
     except InputError:
         raise
     except errors.GatedRepoError:
@@ -92,8 +89,8 @@ def needed_files(names: Iterable[str], variant: str | None, where: str) -> list[
     return needed
 
 
-def _wanted(name: str, revision: str | None, variant: str | None) -> list[str]:
-    """What to fetch; the index alone if the hub does not say what there is, so that the cache is asked."""
+def _fetched(name: str, revision: str | None, variant: str | None) -> str:
+    """The folder in the cache; what of it is not there is fetched, if the hub says what there is."""
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -101,15 +98,24 @@ def _wanted(name: str, revision: str | None, variant: str | None) -> list[str]:
         listing = huggingface_hub.HfApi().model_info(name, revision=revision)
     except (errors.RevisionNotFoundError, errors.HFValidationError):
         raise
-    except Exception:  # fetching fails for the same reason, unless the cache holds the model
-        return [INDEX]
+    except Exception as error:  # whatever keeps the hub from answering, a model in the cache serves
+        try:
+            return huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=[*CONFIGS, "tokenizer/*"], local_files_only=True
+            )
+        except errors.LocalEntryNotFoundError:
+            if isinstance(error, errors.RepositoryNotFoundError):
+                raise error from None
+            raise
     names = [item.rfilename for item in listing.siblings or ()]
     if INDEX not in names:
         raise InputError(
             f"{name} holds no pipeline of diffusers: it has no {INDEX}. Single files are converted by "
             "jaxcil convert-pipeline."
         )
-    return needed_files(names, variant, name)
+    return huggingface_hub.snapshot_download(
+        name, revision=revision, allow_patterns=needed_files(names, variant, name)
+    )
 
 
 def _why_not() -> str:

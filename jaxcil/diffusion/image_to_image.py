@@ -67,14 +67,24 @@ def image_to_image(
       Images [B, H, W, 3] float32 in [-1, 1].
 
     Raises:
-      InputError: the strength leaves no row or is not static, or there are neither keys nor noise.
+      InputError: the strength leaves no row or is not static, there are neither keys nor noise, or what is given does
+        not fit the images.
     """
     plan = shortened(plan, strength)
+    text = encode_text(model, ids, clip_skip)
+    if images.shape[:1] != text.shape[:1]:
+        raise InputError(
+            f"images and prompts must be as many: got images {[*images.shape]} and {text.shape[0]} prompts."
+        )
     mean, _ = encode_image(model, images)
     if start_noise is None:
         if keys is None:
             raise InputError("image_to_image needs keys, or start_noise to start from.")
         start_noise = prior(plan, keys, mean.shape) / jnp.hypot(plan.alpha[0], plan.sigma[0])
+    elif start_noise.shape != mean.shape:
+        raise InputError(
+            f"start_noise must be {[*mean.shape]}, like the latents, got {[*start_noise.shape]}."
+        )
     latents = plan.alpha[0] * model.vae.scaling_factor * mean + plan.sigma[0] * start_noise
     negative = None
     if guidance_scale is not None and negative_ids is not None:
@@ -82,7 +92,7 @@ def image_to_image(
     return draw_images(
         model,
         plan,
-        encode_text(model, ids, clip_skip),
+        text,
         keys,
         negative=negative,
         latents=latents,

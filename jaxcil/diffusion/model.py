@@ -18,6 +18,7 @@ from jaxcil.diffusion.tokenizer import Tokenizer
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
 from jaxcil.errors import InputError
+from jaxcil.solvers.grid import is_concrete
 
 
 @flax.struct.dataclass
@@ -60,7 +61,12 @@ def encode_text(model: StableDiffusion, ids: ArrayLike, clip_skip: int = 0) -> A
 
     clip_skip, static, leaves away so many layers at the end of those that the folder holds, before the last norm.
     Stable Diffusion 2 was trained without CLIP's last layer: its folders do not hold it, and nothing is to skip.
+
+    Raises:
+      InputError: ids of another shape or kind, more than the encoder has positions, or (where they are concrete) ids
+        that it does not know.
     """
+    _check_ids(model.text_encoder, ids)
     states, _ = _apply(model, "text_encoder", jnp.asarray(ids), clip_skip)
     return states
 
@@ -101,8 +107,12 @@ def encode_image(model: StableDiffusion, images: Array) -> tuple[Array, Array]:
     encoded in slices, as in `decode_latents`.
 
     Raises:
-      InputError: images of whole numbers, or with sides that are no multiples of `model.vae.factor`.
+      InputError: images of another shape, of whole numbers, or with sides that are no multiples of
+        `model.vae.factor`.
     """
+    channels = model.vae.in_channels
+    if images.ndim != 4 or images.shape[-1] != channels:
+        raise InputError(f"images must be [B, H, W, {channels}], got {list(images.shape)}.")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(
             f"images must be floating point in [-1, 1], got {images.dtype}: x / 127.5 - 1 of uint8."
@@ -130,6 +140,22 @@ def decode_latents(model: StableDiffusion, latents: Array, decode_slice: int | N
 
     pixels = latents.shape[1] * latents.shape[2] * model.vae.factor**2
     return in_slices(decode, latents, on=model.vae.mesh, pixels=pixels, most=decode_slice)
+
+
+def _check_ids(encoder: CLIPTextModel, ids: ArrayLike) -> None:
+    array, most = jnp.asarray(ids), encoder.max_position_embeddings
+    if array.ndim != 2 or array.shape[1] > most or not jnp.issubdtype(array.dtype, jnp.integer):
+        raise InputError(
+            f"ids must be whole numbers [B, L] with L at most {most}, got {array.dtype} {[*array.shape]}. "
+            "model.tokenize makes them of a list of prompts."
+        )
+    if is_concrete(ids) and np.size(ids):
+        low, high = np.min(ids), np.max(ids)
+        if low < 0 or high >= encoder.vocab_size:
+            raise InputError(
+                f"ids must lie in [0, {encoder.vocab_size}), the tokens of this text encoder, got {low} to {high}. "
+                "Are they of another model's tokenizer?"
+            )
 
 
 def _apply(model: StableDiffusion, part: str, *inputs: Any, method: str | None = None) -> Any:

@@ -9,6 +9,7 @@ dtype of the networks. All here is pure, and may stand inside jit, vmap and shar
 kernels inside jit alone); `folder` reads and writes.
 """
 
+import operator
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxcil.diffusion.config import per_level
 from jaxcil.diffusion.model import StableDiffusion, decode_latents, encode_text, unet
 from jaxcil.diffusion.unet import check_labels
 from jaxcil.errors import InputError
@@ -62,8 +64,10 @@ def denoiser(
       denoiser(x [B, h, w, C] float32, node) -> [B, h, w, C] float32.
 
     Raises:
-      InputError: extra or class_labels are missing, not asked for, or do not fit.
+      InputError: the texts do not fit the UNet or one another; extra or class_labels are missing, not asked for, or
+        do not fit.
     """
+    _check_texts(model, text, negative)
     _check_conditions(model, text.shape[0], class_labels, extra)
     if guidance_scale is None:
 
@@ -127,6 +131,9 @@ def text_to_image(
 
     Returns:
       Images [B, H, W, 3] float32 in [-1, 1].
+
+    Raises:
+      InputError: as `encode_text` and `draw_images`.
     """
     negative = None
     if guidance_scale is not None and negative_ids is not None:
@@ -172,7 +179,7 @@ def draw_images(
       text: [B, L, D] from `encode_text`.
       keys: B typed keys, or one. An image depends on its own key alone: see `jaxcil.solvers.sample`.
       negative: [B or 1, L, D] from `encode_text`, what to keep away from; None: the empty prompt, encoded here.
-      latents: [B, h, w, 4] at the first node of the plan, in place of those from the keys.
+      latents: [B, h, w, 4] at the first node of the plan, in place of those from the keys; without `size`.
       noises: [N, B, h, w, 4] standard normal, in place of those from the keys.
       size: of the images in pixels, one number or (height, width); None: that of the model's training.
       guidance_scale: scalar or [B]; None: no guidance, at half the work.
@@ -188,13 +195,18 @@ def draw_images(
       InputError: what the model needs is missing, or does not fit.
     """
     check_plan(model, plan)
-    if latents is None:
-        if keys is None:
-            raise InputError("drawing needs keys, or latents to start from.")
-        latents = prior(plan, keys, _latent_shape(model, text.shape[0], size))
     predict = denoiser(
         model, text, guidance_scale, negative, guidance_rescale, class_labels=class_labels, extra=extra
     )
+    shape = _latent_shape(model, text.shape[0], size, latents)
+    if extra is not None and extra.shape[:-1] != shape[:-1]:
+        raise InputError(
+            f"extra must be {[*shape[:-1]]} and its channels, like the latents, got {[*extra.shape]}."
+        )
+    if latents is None:
+        if keys is None:
+            raise InputError("drawing needs keys, or latents to start from.")
+        latents = prior(plan, keys, shape)
     keys = keys if noises is None else None  # here they were for the first latents alone
     final: Any = sample(plan, predict, latents, key=keys, noises=noises)
     return decode_latents(model, final, decode_slice)
@@ -224,12 +236,27 @@ def check_plan(model: StableDiffusion, plan: Plan) -> None:
         )
 
 
+def _check_texts(model: StableDiffusion, text: Array, negative: Array | None) -> None:
+    """Shapes, which are known under tracing too."""
+    width = per_level(
+        "cross_attention_dim", model.unet.cross_attention_dim, len(model.unet.block_out_channels)
+    )[0]
+    if text.ndim != 3 or text.shape[-1] != width:
+        raise InputError(
+            f"text must be [B, L, {width}] for this UNet, from encode_text, got {[*text.shape]}."
+        )
+    if negative is not None and negative.shape not in (text.shape, (1, *text.shape[1:])):
+        raise InputError(
+            f"negative texts must be one for all or one a text, {[*text.shape]}, got {[*negative.shape]}."
+        )
+
+
 def _check_conditions(
     model: StableDiffusion, batch: int, class_labels: Array | None, extra: Array | None
 ) -> None:
     """What a UNet takes beside latents and text, before it is compiled."""
     wanted = model.unet.in_channels - model.vae.latent_channels
-    if wanted != (0 if extra is None else extra.shape[-1]):
+    if (wanted,) != ((0,) if extra is None else extra.shape[-1:]):
         raise InputError(
             f"this UNet takes {model.unet.in_channels} channels: {model.vae.latent_channels} of latents and {wanted} "
             f"that must come as extra [B, h, w, {wanted}], got {'none' if extra is None else extra.shape}. "
@@ -255,17 +282,35 @@ def _pair(first: Array, second: Array) -> Array:
 
 
 def _latent_shape(
-    model: StableDiffusion, batch: int, size: int | tuple[int, int] | None
-) -> tuple[int, int, int, int]:
-    factor = model.vae.factor
+    model: StableDiffusion, batch: int, size: int | tuple[int, int] | None, latents: Array | None
+) -> tuple[int, ...]:
+    """[B, h, w, C] of the latents that are given, or else of those of a size."""
+    channels = model.vae.latent_channels
+    if latents is not None:
+        if size is not None:
+            raise InputError(f"latents have a size of their own: leave size={size} away, or latents.")
+        if latents.ndim != 4 or (latents.shape[0], latents.shape[-1]) != (batch, channels):
+            raise InputError(
+                f"latents must be one a text, [{batch}, h, w, {channels}], got {[*latents.shape]}."
+            )
+        return latents.shape
     if size is None:
-        if model.unet.sample_size is None:
-            raise InputError("this model does not say for which size it was trained: pass size=, in pixels.")
         side = model.unet.sample_size
-        height, width = (side, side) if isinstance(side, int) else side
+        if side is None:
+            raise InputError("this model does not say for which size it was trained: pass size=, in pixels.")
+        height, width = side if isinstance(side, tuple) else (side, side)
     else:
-        sides = (size, size) if isinstance(size, int) else size
-        if any(side <= 0 or side % factor for side in sides):
-            raise InputError(f"size must be a multiple of {factor} pixels, got {size}.")
-        height, width = (side // factor for side in sides)
-    return batch, height, width, model.vae.latent_channels
+        height, width = (side // model.vae.factor for side in _sides(size, model.vae.factor))
+    return batch, height, width, channels
+
+
+def _sides(size: int | tuple[int, int], factor: int) -> list[int]:
+    try:
+        sides = [operator.index(side) for side in (size if isinstance(size, tuple | list) else (size, size))]
+    except TypeError:
+        sides = []
+    if len(sides) != 2 or any(side <= 0 or side % factor for side in sides):
+        raise InputError(
+            f"size must be a multiple of {factor} pixels, one number or (height, width), got {size!r}."
+        )
+    return sides

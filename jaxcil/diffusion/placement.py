@@ -10,14 +10,15 @@ from jaxcil.diffusion.model import StableDiffusion
 from jaxcil.parallel import mesh
 
 HALF = (jnp.float16, jnp.bfloat16)
+CUDNN_CAPABILITY = 8.0  # what cuDNN's fused attention asks of a GPU: Ampere
 
 
 def place(model: StableDiffusion, on: Mesh) -> StableDiffusion:
     """A model that every device of a mesh holds whole, ready for batches that are spread over them.
 
-    Each network's attention becomes what its dtype and the platform allow: on a GPU cuDNN for float16 and bfloat16, on
-    a TPU the flash kernel, else XLA. Kernels take the long sequences alone, see `attention.kernel`. On more than one
-    device, batches must be multiples of their number.
+    Each network's attention becomes what its dtype and the devices allow: on NVIDIA's GPUs from Ampere on cuDNN for
+    float16 and bfloat16, on a TPU the flash kernel, else XLA. Kernels take the long sequences alone, see
+    `attention.kernel`. On more than one device, batches must be multiples of their number.
 
     The TPU kernel was compiled ahead of time with TPU's compiler and compared with XLA in Pallas' interpreter; it has
     not run on a TPU.
@@ -30,9 +31,7 @@ def place(model: StableDiffusion, on: Mesh) -> StableDiffusion:
     networks = {}
     for part in model.parameters:
         network = getattr(model, part)
-        networks[part] = network.clone(
-            implementation=_implementation(mesh.platform(on), network.dtype), mesh=on
-        )
+        networks[part] = network.clone(implementation=_implementation(on, network.dtype), mesh=on)
     everywhere = mesh.everywhere(on)
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model.parameters)):
         parameters = jax.tree.map(
@@ -43,7 +42,7 @@ def place(model: StableDiffusion, on: Mesh) -> StableDiffusion:
     return dataclasses.replace(model, parameters=parameters, **networks)
 
 
-def _implementation(platform: str, dtype: jnp.dtype) -> str:
-    if platform == "tpu":
+def _implementation(on: Mesh, dtype: jnp.dtype) -> str:
+    if mesh.platform(on) == "tpu":
         return "flash"
-    return "cudnn" if platform == "gpu" and dtype in HALF else "xla"
+    return "cudnn" if mesh.compute_capability(on) >= CUDNN_CAPABILITY and dtype in HALF else "xla"

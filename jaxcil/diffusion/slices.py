@@ -1,5 +1,6 @@
 """A network over a batch, a slice at a time: large images need more memory at once than there is."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -35,12 +36,7 @@ def in_slices(
     Raises:
       InputError: most is below 1, or not a number.
     """
-    if most is None:
-        most = max(1, PIXELS // pixels)
-    if not isinstance(most, int) or most < 1:
-        raise InputError(
-            f"a slice must have at least 1 image, a number that is static under jit, got {most}."
-        )
+    most = max(1, PIXELS // pixels) if most is None else _checked(most)
     batch, devices = x.shape[0], 1 if on is None else mesh.data_devices(on)
     share = batch // devices if batch % devices == 0 else batch
     count = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= most)
@@ -49,3 +45,15 @@ def in_slices(
     slices = jnp.moveaxis(x.reshape(batch // count, count, *x.shape[1:]), 1, 0)
     results = jax.lax.map(function, slices)
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).reshape(batch, *leaf.shape[2:]), results)
+
+
+def _checked(most: int) -> int:
+    try:
+        number = operator.index(most)
+    except TypeError:  # of a traced number too
+        number = 0
+    if number < 1:
+        raise InputError(
+            f"a slice must have at least 1 image, a whole number that is static under jit, got {most}."
+        )
+    return number

@@ -102,7 +102,11 @@ def torch_tensors(
 
 
 def flax_tensors(file: pathlib.Path) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """Path in the tree and value of every array in a msgpack file, each forgotten here once it is given."""
+    """Path in the tree and value of every array in a msgpack file, each forgotten here once it is given.
+
+    Raises:
+      InputError: the file cannot be read, or is no tree of arrays under names.
+    """
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             tree: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(
@@ -110,6 +114,12 @@ def flax_tensors(file: pathlib.Path) -> Iterator[tuple[tuple[str, ...], np.ndarr
             )
     except (OSError, ValueError, TypeError, KeyError, AssertionError) as error:
         raise InputError(f"{file} cannot be read as msgpack of flax: {error}. Fetch it again.") from error
+    for path, leaf in tree.items():
+        if not all(isinstance(name, str) for name in path) or not isinstance(leaf, np.ndarray):
+            raise InputError(
+                f"{file} is no tree of parameters: {'/'.join(map(str, path))} must be an array under names that are "
+                f"texts, got a {type(leaf).__name__}. Is it the file of a network?"
+            )
     while tree:
         yield tree.popitem()
 

@@ -34,7 +34,7 @@ class CLIPTextModel(nn.Module):
     vocab_size: int = 49408
     hidden_size: int = 512
     intermediate_size: int = 2048
-    projection_dim: int = 512  # of another head of CLIP; not used inside, as are the three ids
+    projection_dim: int | None = 512  # of another head of CLIP; not used inside, as are the three ids
     num_hidden_layers: int = 12
     num_attention_heads: int = 8
     max_position_embeddings: int = 77

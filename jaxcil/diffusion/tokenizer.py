@@ -19,6 +19,8 @@ from jaxcil.errors import InputError
 # What CLIP splits a normalised prompt into: special tokens, contractions, words, single digits, the rest.
 PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
+SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
+
 
 @dataclass(frozen=True)
 class Tokenizer:
@@ -88,24 +90,24 @@ def read_tokenizer(folder: str | os.PathLike) -> Tokenizer:
     """
     folder = pathlib.Path(folder)
     config = _json(folder / "tokenizer_config.json")
-    special = {name: _content(token) for name, token in config.items() if name.endswith("_token")}
-    special |= {name: _content(token) for name, token in _json(folder / "special_tokens_map.json").items()}
-    bos, eos = special.get("bos_token") or "<|startoftext|>", special.get("eos_token") or "<|endoftext|>"
+    tokens = config | _json(folder / "special_tokens_map.json")
+    special = {name: _content(folder, name, tokens.get(name)) for name in SPECIAL}
+    bos, eos = special["bos_token"] or "<|startoftext|>", special["eos_token"] or "<|endoftext|>"
     # transformers means "no limit" by a number of 30 digits; CLIP's text encoder has 77 positions
     length = config.get("model_max_length", 77)
-    if not isinstance(length, int | float) or length < 3:
+    if not isinstance(length, int | float) or not length >= 3:  # NaN too
         raise InputError(
             f"model_max_length in {folder} must be a number of tokens, at least 3, got {length!r}."
         )
     length = 77 if length > 10**6 else int(length)
     try:
-        text = _text(folder, special.get("unk_token") or eos)
+        text = _text(folder, special["unk_token"] or eos)
         known = _built(text, ())
     except InputError:
         raise
     except Exception as error:  # the library has no narrower class
         raise InputError(f"the tokenizer in {folder} cannot be read: {error}") from None
-    tokenizer = Tokenizer(text, bos, eos, special.get("pad_token") or eos, length)
+    tokenizer = Tokenizer(text, bos, eos, special["pad_token"] or eos, length)
     for token in (tokenizer.bos, tokenizer.eos, tokenizer.pad):
         if known.token_to_id(token) is None:
             raise InputError(
@@ -199,9 +201,14 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
     return value
 
 
-def _content(token: str | dict[str, Any] | None) -> str | None:
+def _content(folder: pathlib.Path, name: str, token: Any) -> str | None:
     """A special token stands in the files as a string or as a dict around it."""
-    return token["content"] if isinstance(token, dict) else token
+    content = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(content, str) and token is not None:
+        raise InputError(
+            f"{name} of the tokenizer in {folder} must be a text, or an object with one as its content, got {token!r}."
+        )
+    return content
 
 
 def _merges(path: pathlib.Path) -> list[tuple[str, str]]:

@@ -32,7 +32,7 @@ INERT = {
 class AutoencoderKL(nn.Module):
     """`encode` and `decode`. Fields are those of diffusers' config.json."""
 
-    sample_size: int | tuple[int, ...] = 32  # image side of the training; not used inside
+    sample_size: int | tuple[int, ...] | None = 32  # image side of the training; not used inside
     in_channels: int = 3
     out_channels: int = 3
     down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",)
@@ -42,7 +42,7 @@ class AutoencoderKL(nn.Module):
     latent_channels: int = 4
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
-    force_upcast: bool = True  # for torch in float16; not used inside
+    force_upcast: bool | None = True  # for torch in float16; not used inside
     dtype: Any = jnp.float32
     convolution: Callable = jax.lax.conv_general_dilated
     implementation: str = "xla"

@@ -6,6 +6,7 @@ share that work without talking. The axes are Auto: the compiler propagates shar
 """
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +77,12 @@ def device_kind() -> str:
 def platform(mesh: Mesh) -> str:
     """What all devices of a mesh are: "cpu", "gpu" or "tpu"."""
     return mesh.devices.flat[0].platform
+
+
+def compute_capability(mesh: Mesh) -> float:
+    """Of NVIDIA's GPUs in a mesh: 8.0 is Ampere, 9.0 Hopper. 0 for all other devices."""
+    version = str(getattr(mesh.devices.flat[0], "compute_capability", ""))
+    return float(version) if re.fullmatch(r"\d+\.\d+", version) else 0.0  # AMD's has letters, if any
 
 
 def data_devices(mesh: Mesh) -> int:

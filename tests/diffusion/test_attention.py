@@ -15,6 +15,7 @@ from jaxcil.parallel import mesh
 def short_flash(monkeypatch):
     """The flash kernel for any length, and in Pallas' interpreter of TPUs."""
     monkeypatch.setattr(attention, "FLASH_TOKENS", 1)
+    monkeypatch.setattr(attention, "_platform", lambda on: "tpu")
     with jax.default_matmul_precision("highest"), pltpu.force_tpu_interpret_mode():
         yield
 
@@ -57,6 +58,22 @@ def test_cudnn_without_a_gpu_is_refused_when_it_is_traced():
     inputs = [jax.ShapeDtypeStruct((1, 4096, 8, 40), jnp.bfloat16)] * 3
     with pytest.raises(InputError, match=r"needs an NVIDIA GPU.*computes on cpu.*place"):
         jax.eval_shape(lambda *inputs: attention.attend(*inputs, implementation="cudnn"), *inputs)
+
+
+@pytest.mark.parametrize("placed", [False, True], ids=["default", "mesh"])
+def test_the_flash_kernel_is_refused_for_what_is_no_tpu(placed):
+    on = mesh.generation_mesh() if placed else None
+    inputs = [jax.ShapeDtypeStruct((4, 4096, 8, 40), jnp.float32)] * 3
+    with pytest.raises(InputError, match=r"kernel for TPUs.*run on cpu.*place"):
+        jax.eval_shape(lambda *inputs: attention.attend(*inputs, implementation="flash", on=on), *inputs)
+
+
+def test_the_flash_kernel_is_traced_for_a_mesh_of_tpus_by_a_process_without_one(monkeypatch):
+    monkeypatch.setattr(attention.mesh, "platform", lambda on: "tpu")
+    inputs = [jax.ShapeDtypeStruct((4, 4096, 8, 40), jnp.float32)] * 3
+    on = mesh.generation_mesh()
+    run = jax.make_jaxpr(lambda *inputs: attention.attend(*inputs, implementation="flash", on=on))
+    assert "pallas_call" in str(run(*inputs))
 
 
 def test_an_unknown_implementation_is_refused_with_the_nearest():

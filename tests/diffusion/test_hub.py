@@ -156,6 +156,20 @@ def test_without_a_network_and_without_a_copy_both_are_named(cache, monkeypatch)
         sd.load("tests/model")
 
 
+def test_a_hub_that_does_not_say_what_there_is_leaves_the_cache_alone(local_hub, monkeypatch):
+    def late(*args, **options):
+        raise TimeoutError("the read operation timed out")
+
+    with monkeypatch.context() as slow:
+        slow.setattr(huggingface_hub.HfApi, "model_info", late)
+        with pytest.raises(InputError, match=r"cache does not hold it; the hub itself cannot be reached"):
+            sd.load("tests/model")
+        assert not local_hub  # a part of a model would pass for a whole one
+    folder = hub.resolve("tests/model")
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", late)
+    assert hub.resolve("tests/model") == folder
+
+
 def test_a_download_that_breaks_off_says_that_it_goes_on(local_hub, monkeypatch):
     def broken(*args, **options):
         raise RuntimeError("connection lost")
