@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     # of the networks, float32 or bfloat16; None: float32 on a CPU, bfloat16 elsewhere
     config.dtype = config_dict.placeholder(str)
     config.class_list = "cifar10"  # or cifar100, imagenet1k, a file (a class a line) or tfds:BUILDER
-    config.class_names = config_dict.placeholder(tuple)  # some of the list's; None takes all
+    config.class_names = config_dict.placeholder(tuple)  # in place of a list, where that is None
     config.synonyms = "first"  # of the list's names for a class; or "all", in turn
     config.licence = config_dict.placeholder(str)  # for the card; None: as the model's own card says
     config.templates = (

@@ -149,7 +149,9 @@ def test_a_filter_of_a_set_that_grew_is_stale_until_it_is_made_again(tmp_path):
     first = filters.judge(directory, RECOGNISED, scores, CLASSIFIER)
     filters.write_filter(directory, "good", first)
     make(directory, images_a_class=7)
-    with pytest.raises(InputError, match=r"'good' is stale: it judged 10 .* now has 14, .*--name=good` again"):
+    with pytest.raises(
+        InputError, match=r"'good' is stale: it judged 10 .* now has 14, .*--name=good` again"
+    ):
         filters.read(directory, "good")
     again = filters.judge(directory, RECOGNISED, scores, CLASSIFIER)
     np.testing.assert_array_equal(again.kept[:10], first.kept)
