@@ -20,17 +20,19 @@ measure() {
   "$python" -m jaxcil benchmark generate --model=sd15 --size=512 --calls=20 --dtype=bfloat16 "$@"
 }
 
+figures=() # of this run: those of another one may lie beside them
 for attention in ${ATTENTION:-cudnn xla}; do
+  figures+=("$out/$attention.json")
   measure --attention="$attention" --batch="${BATCHES:-1,2,4,8,16,32}" --json="$out/$attention.json" "$@"
 done
-read -r attention batch < <("$python" - "$out"/*.json <<'PYTHON'
+read -r attention images < <("$python" - "${figures[@]}" <<'PYTHON'
 import json, sys
 
-found = [json.load(open(path))["best"] for path in sys.argv[1:] if not path.endswith("trace.json")]
+found = [json.load(open(path))["best"] for path in sys.argv[1:]]
 best = max(found, key=lambda figures: figures["images_a_second"])
-print(best["attention"], best["batch"])
+print(best["attention"], best["images_a_device"])
 PYTHON
 )
 # operations that a CUDA graph runs have no names in the trace
 XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_enable_command_buffer=" \
-  measure --attention="$attention" --batch="$batch" --profile="$out/trace" --json="$out/trace.json" "$@"
+  measure --attention="$attention" --batch="$images" --profile="$out/trace" --json="$out/trace.json" "$@"

@@ -1,10 +1,12 @@
 """The program that draws a batch of images, and its parts alone, each with the operations that it does."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxcil import diffusion
@@ -13,9 +15,11 @@ from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
 from jaxcil.parallel.flops import flops
 from jaxcil.solvers import Plan, er_sde, scheduler_grid
+from jaxcil.synthesis.text_states import BATCH as PROMPTS
 
 PROMPT = "cat"
 GUIDANCE = 2.0
+KERNELS = {"cudnn": "gpu", "flash": "tpu"}  # attention that one platform alone has
 
 
 class Work(NamedTuple):
@@ -23,14 +27,15 @@ class Work(NamedTuple):
 
     model: StableDiffusion
     plan: Plan
-    ids: Array  # [B, L]
+    text: Array  # [B, L, D]
+    negative: Array  # [1, L, D]
     keys: Array  # [B]
     scales: Array  # [B]
 
     @property
     def batch(self) -> int:
         """B, on all devices together."""
-        return self.ids.shape[0]
+        return self.text.shape[0]
 
 
 class Part(NamedTuple):
@@ -41,62 +46,87 @@ class Part(NamedTuple):
     text: Callable[[], str]  # of the compiled program
 
 
-def make_work(
-    model: StableDiffusion, *, size: int | None, images: int, calls: int, attention: str | None
-) -> Work:
-    """A batch for all devices of this process.
+def placed(model: StableDiffusion, *, size: int | None, attention: str | None) -> StableDiffusion:
+    """A model on all devices of this process, whose networks name the attention that computes in them.
 
     Args:
       model: the model.
       size: side of the images in pixels; None: that of the model's training.
-      images: on each device.
-      calls: of the UNet an image, each guided.
-      attention: see `jaxcil.diffusion.attention.attend`; None: what `place` chooses.
+      attention: see `jaxcil.diffusion.attention.attend`; None: what `place` chooses, or "xla" where no layer can
+        use that.
 
     Raises:
-      InputError: a size or a number of calls that the model cannot have.
+      InputError: a size that the model cannot have, or an attention that no layer can use here.
     """
-    # as generator.er_sde_plan, which cannot be imported where the data libraries are absent
-    config = {**model.scheduler_config, "timestep_spacing": "trailing"}
-    if not 1 <= calls <= 1000:
-        raise InputError(f"the number of calls must lie in [1, 1000], got {calls}.")
-    plan = er_sde(scheduler_grid(config, calls, "dpm", final="zero"), derivative="corrected")
     if size is not None:
         if size < 1 or size % model.vae.factor:
             raise InputError(f"size must be a multiple of {model.vae.factor} pixels, got {size}.")
         model = model.replace(unet=model.unet.clone(sample_size=size // model.vae.factor))  # type: ignore
     on = mesh.generation_mesh()
+    model = diffusion.place(model, on)
+    asked = attention or model.unet.implementation
+    if asked == "xla":
+        return _attending(model, asked)
+    if mesh.platform(on) == KERNELS[asked] and _program(model, asked) != _program(model, "xla"):
+        return _attending(model, asked)
+    if attention is None:
+        return _attending(model, "xla")
+    height, width = sides(model)
+    raise InputError(
+        f"no layer of this model can use attention by {asked!r} on {mesh.platform(on)} in {model.unet.dtype} at "
+        f"latents of {height} x {width}: XLA's would be timed under its name. Take xla; see "
+        "jaxcil.diffusion.attention.kernel for what each needs."
+    )
+
+
+def make_work(model: StableDiffusion, *, images: int, calls: int) -> Work:
+    """A batch for all devices of this process.
+
+    Args:
+      model: of `placed`.
+      images: on each device.
+      calls: of the UNet an image, each guided.
+
+    Raises:
+      InputError: a number of calls that the model cannot have.
+    """
+    # as generator.er_sde_plan, which cannot be imported where the data libraries are absent
+    config = {**model.scheduler_config, "timestep_spacing": "trailing"}
+    if not 1 <= calls <= 1000:
+        raise InputError(f"the number of calls must lie in [1, 1000], got {calls}.")
+    on = mesh.generation_mesh()
+    plan = er_sde(scheduler_grid(config, calls, "dpm", final="zero"), derivative="corrected")
     batch = images * mesh.data_devices(on)
-    model, plan = diffusion.place(model, on), mesh.place(plan, mesh.everywhere(on))
-    if attention is not None:
-        model = _attending(model, attention)
-    ids = model.tokenize([PROMPT] * batch)
+    ids = mesh.place(model.tokenize([PROMPT, ""]), mesh.everywhere(on))
+    text, negative = np.split(np.asarray(jax.jit(diffusion.encode_text)(model, ids)), 2)
     keys = jax.random.split(jax.random.key(0), batch)
-    return Work(model, plan, *mesh.shard_batch(on, (ids, keys, jnp.full(batch, GUIDANCE))))
+    scales = np.full(batch, GUIDANCE, np.float32)
+    text, keys, scales = mesh.shard_batch(on, (np.repeat(text, batch, axis=0), keys, scales))
+    plan, negative = mesh.place((plan, negative), mesh.everywhere(on))
+    return Work(model, plan, text, negative, keys, scales)
 
 
 def drawing(work: Work) -> Part:
-    """The whole program: `text_to_image`."""
-    return _part(_draw, work.model, work.plan, work.ids, work.keys, work.scales)
+    """The whole program: `draw_images` of text states that are there."""
+    conditions = {"negative": work.negative, "guidance_scale": work.scales}
+    return _part(diffusion.draw_images, work.model, work.plan, work.text, work.keys, **conditions)
 
 
 def parts(work: Work) -> dict[str, Part]:
-    """One call of the UNet for both halves of the guidance, and what comes before and behind all its calls."""
-    on = mesh.generation_mesh()
-    height, width = sides(work.model)
-    shape = (work.batch, height, width, work.model.unet.in_channels)
-    latents = jax.random.normal(jax.random.key(1), shape)
-    both = jnp.repeat(latents, 2, axis=0)
-    text = work.model.text_encoder
-    states = jax.random.normal(
-        jax.random.key(2), (len(both), work.ids.shape[1], text.hidden_size), text.dtype
-    )
-    latents, both, states = mesh.shard_batch(on, (latents, both, states))
+    """One call of the UNet for both halves of the guidance, and what comes behind all its calls."""
+    latents = jax.random.normal(jax.random.key(1), _latents(work.model, work.batch))
+    both, states = jnp.repeat(latents, 2, axis=0), jnp.repeat(work.text, 2, axis=0)
+    latents, both, states = mesh.shard_batch(mesh.generation_mesh(), (latents, both, states))
     return {
         "unet": _part(diffusion.unet, work.model, both, jnp.float32(500), states),
-        "text_encoder": _part(_encode, work.model, work.ids),
         "vae_decoder": _part(diffusion.decode_latents, work.model, latents),
     }
+
+
+def encoding(work: Work) -> Part:
+    """Text states of `PROMPTS` prompts: a call of the encoder, of which a data set needs one for so many prompts."""
+    ids = work.model.tokenize([PROMPT] * PROMPTS)
+    return _part(diffusion.encode_text, work.model, mesh.place(ids, mesh.everywhere(mesh.generation_mesh())))
 
 
 def sides(model: StableDiffusion) -> tuple[int, int]:
@@ -107,22 +137,30 @@ def sides(model: StableDiffusion) -> tuple[int, int]:
     return (side, side) if isinstance(side, int) else side
 
 
-def _part(function: Callable[..., Any], model: StableDiffusion, *arguments: Any) -> Part:
+def _part(function: Callable[..., Any], model: StableDiffusion, *arguments: Any, **named: Any) -> Part:
     program = jax.jit(function)
     return Part(
-        lambda: jax.block_until_ready(program(model, *arguments)),
+        lambda: jax.block_until_ready(program(model, *arguments, **named)),
         # other kernels do the same work behind operations that cannot be counted
-        flops(function, _attending(model, "xla"), *arguments),
-        lambda: program.lower(model, *arguments).compile().as_text() or "",
+        flops(functools.partial(function, **named), _attending(model, "xla"), *arguments),
+        lambda: program.lower(model, *arguments, **named).compile().as_text() or "",
     )
 
 
-def _draw(model: StableDiffusion, plan: Plan, ids: Array, keys: Array, scales: Array) -> Array:
-    return diffusion.text_to_image(model, plan, ids, keys, guidance_scale=scales)
+def _latents(model: StableDiffusion, images: int) -> tuple[int, int, int, int]:
+    return images, *sides(model), model.unet.in_channels
 
 
-def _encode(model: StableDiffusion, ids: Array) -> tuple[Array, Array]:
-    return diffusion.encode_text(model, ids), diffusion.encode_text(model, model.tokenize([""]))
+def _program(model: StableDiffusion, implementation: str) -> str:
+    """What the UNet and the decoder compute by an attention, for one image a device; traced, not run."""
+
+    def once(model: StableDiffusion, latents: Array, text: Array) -> tuple[Array, Array]:
+        return diffusion.unet(model, latents, 500, text), diffusion.decode_latents(model, latents)
+
+    images = mesh.data_devices(mesh.generation_mesh())
+    text = (images, model.tokenizer.length, model.text_encoder.hidden_size)
+    shapes = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (_latents(model, images), text))
+    return str(jax.make_jaxpr(once)(_attending(model, implementation), *shapes))
 
 
 def _attending(model: StableDiffusion, implementation: str) -> StableDiffusion:

@@ -5,17 +5,17 @@
     jaxcil benchmark generate --model=sd15 --batch=8,16,32 --dtype=bfloat16 --attention=xla,cudnn --profile=DIR
 
 Each part is also timed alone. What the parts leave of the one program that draws is the solver's arithmetic and the
-loop; what that program leaves of the whole is everything on the host, the writing above all. Speed is given beside the
-fastest matrix product of the same device in the same run, and on a CPU the UNet is timed in turn with that of torch
-diffusers.
+loop; what that program leaves of the whole is everything on the host, the writing above all. Prompts are encoded once
+a data set, so the text encoder is timed beside these, and has no share in a batch. Speed is given beside the fastest
+matrix product of the same device in the same run, and on a CPU the UNet is timed in turn with that of torch diffusers.
+What fails behind the table of speeds is told in its place, and costs no other figure.
 """
 
-import itertools
 import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,18 @@ import jax.numpy as jnp
 
 from jaxcil.benchmarks import stable_diffusion, torch_unet
 from jaxcil.benchmarks.ceiling import matmul_ceiling
-from jaxcil.benchmarks.drawing import GUIDANCE, PROMPT, Work, drawing, make_work, parts, sides
+from jaxcil.benchmarks.drawing import (
+    GUIDANCE,
+    PROMPT,
+    PROMPTS,
+    Work,
+    drawing,
+    encoding,
+    make_work,
+    parts,
+    placed,
+    sides,
+)
 from jaxcil.benchmarks.timing import rounds_for, smallest_seconds
 from jaxcil.benchmarks.trace import traced
 from jaxcil.diffusion import folder
@@ -33,10 +44,12 @@ from jaxcil.diffusion.pipeline import StableDiffusion
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.parallel import mesh
 
-SHARDS = 6  # of which the first and the last are not timed
-SHARD_BATCHES = 2  # far smaller shards than usual: what each costs once weighs more here
+SHARDS = 4  # of which the first is not timed: it may wait for the compiler
+SHARD_BATCHES = 4  # smaller shards than usual: what each costs once weighs more here
 DTYPES = ("float32", "bfloat16")
-NETWORKS = ("unet", "text_encoder", "vae_decoder")
+NETWORKS = ("unet", "vae_decoder")
+# Of memory, a disk, packages that are absent, another process: what a figure may fail by.
+FAILURES = (ImportError, InputError, MemoryError, OSError, RuntimeError)
 
 
 def run(
@@ -63,7 +76,8 @@ def run(
       Figures as JSON values. Rates are those of all devices together.
 
     Raises:
-      InputError: an argument is of no use, a package that the model needs is missing, or no batch fits.
+      InputError: an argument is of no use, no layer of the model can use an attention here, a package that the model
+        needs is missing, or no batch fits.
     """
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
@@ -73,26 +87,25 @@ def run(
     if not batch or min(batch) < 1:
         raise InputError(f"batch must be at least 1, got {', '.join(map(str, batch)) or 'nothing'}.")
     loaded = _load(model, jnp.dtype(dtype))
+    models = [placed(loaded, size=size, attention=name) for name in attention or (None,)]
     ceiling = matmul_ceiling(jnp.dtype(dtype)) * mesh.data_devices(mesh.generation_mesh())
-    tried = []
-    for name in attention or (None,):
+    tried: list[tuple[dict[str, Any], Work]] = []
+    for each in models:
         for images in batch:
-            work = make_work(loaded, size=size, images=images, calls=calls, attention=name)
+            work = make_work(each, images=images, calls=calls)
             row = {
-                "attention": work.model.unet.implementation,
+                "attention": each.unet.implementation,
+                "images_a_device": images,
                 "batch": work.batch,
                 **_speed(work, ceiling),
             }
             print(row, file=sys.stderr, flush=True)  # what is known if a later one ends the process
-            tried.append(row)
+            tried.append((row, work))
             if row["images_a_second"] is None:
                 break
-    best = max(tried, key=lambda row: row["images_a_second"] or 0)
+    best, work = max(tried, key=lambda pair: pair[0]["images_a_second"] or 0)
     if best["images_a_second"] is None:
         raise InputError(f"a batch of {min(batch)} does not fit into the memory of the device; take less.")
-    devices = mesh.data_devices(mesh.generation_mesh())
-    images = best["batch"] // devices
-    work = make_work(loaded, size=size, images=images, calls=calls, attention=best["attention"])
     result = {
         "device": mesh.device_kind(),
         "jax": jax.__version__,
@@ -101,12 +114,14 @@ def run(
         "calls": calls,
         "dtype": dtype,
         "matmul_ceiling_tflops": ceiling / 1e12,
-        "drawing": tried,
-        "best": {"attention": best["attention"], "batch": work.batch, **_apart(work, images, ceiling)},
-        "torch": _beside_torch(work),
+        "drawing": [row for row, _ in tried],
+        "best": {name: best[name] for name in ("attention", "images_a_device", "batch", "images_a_second")}
+        | _or_reason(lambda: _apart(work, ceiling)),
+        "text_encoder": _or_reason(lambda: _encoded(work)),
+        "torch": _or_reason(lambda: _beside_torch(work)),
     }
     if profile is not None:
-        result["profile"] = traced(drawing(work), profile)
+        result["profile"] = _or_reason(lambda: traced(drawing(work), profile))
     return result
 
 
@@ -114,14 +129,15 @@ def shares(seconds: dict[str, float], calls: int) -> dict[str, float]:
     """Shares of the time of the whole; they add up to 1, and one that is too small to be told may be below 0.
 
     Args:
-      seconds: of a batch: "whole", "drawing" (the one program), and alone "unet" (one call), "text_encoder" and
-        "vae_decoder".
+      seconds: of a batch: "drawing" (the one program), alone "unet" (one call) and "vae_decoder", and the "whole";
+        where that was not timed, shares are those of the drawing, and there is none of writing.
       calls: of the UNet.
     """
     of = {name: seconds[name] * (calls if name == "unet" else 1) for name in NETWORKS}
     of["solver"] = seconds["drawing"] - sum(of.values())
-    of["writing"] = seconds["whole"] - seconds["drawing"]
-    return {name: part / seconds["whole"] for name, part in of.items()}
+    if "whole" in seconds:
+        of["writing"] = seconds["whole"] - seconds["drawing"]
+    return {name: part / seconds.get("whole", seconds["drawing"]) for name, part in of.items()}
 
 
 def _load(model: str, dtype: Any) -> StableDiffusion:
@@ -152,21 +168,21 @@ def _speed(work: Work, ceiling: float) -> dict[str, Any]:
     }
 
 
-def _apart(work: Work, images: int, ceiling: float) -> dict[str, Any]:
+def _apart(work: Work, ceiling: float) -> dict[str, Any]:
     """Where the time of a batch goes."""
     pieces = {"drawing": drawing(work), **parts(work)}
     ways = {name: piece.call for name, piece in pieces.items()}
     seconds = smallest_seconds(ways, rounds_for(ways))
-    try:
-        seconds |= _written_seconds(work, images)
-        written = "timed"
-    except ImportError as error:
-        seconds["whole"], written = seconds["drawing"], f"not timed: {error}"
-    work_done = {name: piece.flops for name, piece in pieces.items()} | {"whole": pieces["drawing"].flops}
+    written = _or_reason(lambda: _written_seconds(work))
+    told = f"not timed: {written['skipped']}" if "skipped" in written else "timed"
+    work_done = {name: piece.flops for name, piece in pieces.items()}
+    if told == "timed":
+        seconds |= written
+        work_done["whole"] = work_done["drawing"]
     speeds = {name: work_done[name] / seconds[name] for name in work_done}
     return {
-        "images_a_second": work.batch / seconds["whole"],
-        "writing": written,
+        "images_a_second": work.batch / seconds.get("whole", seconds["drawing"]),
+        "writing": told,
         "shares": shares(seconds, work.plan.rows),
         "seconds": seconds,
         "tflop_an_image": pieces["drawing"].flops / work.batch / 1e12,
@@ -175,41 +191,43 @@ def _apart(work: Work, images: int, ceiling: float) -> dict[str, Any]:
     }
 
 
-def _written_seconds(work: Work, images: int) -> dict[str, float]:
+def _written_seconds(work: Work) -> dict[str, float]:
     """Seconds a batch of the "whole", and of "writing" alone: encoding, checksum and fsync of images that are there.
 
-    The whole is read off the times at which the shards of a data set were done. The first shard waits for the
-    compiler, and the last finds its first batch drawn ahead and draws none for another, so both are left out.
+    The whole is read off the times at which the first and the last shard of a data set were done. A shard whose
+    fsync is late makes the next one seem quick, so that nothing but their mean can be told from these times.
     """
-    from jaxcil.synthesis import store
-    from jaxcil.synthesis.generate import generate
-    from jaxcil.synthesis.manifest import read_manifest
+    from jaxcil.synthesis import generate, store
+    from jaxcil.synthesis.manifest import begin
 
-    shard = SHARD_BATCHES * work.batch
+    shard, side = SHARD_BATCHES * work.batch, work.model.vae.factor
+    config = {
+        "templates": ["{}"],
+        "guidance_scale": GUIDANCE,
+        "seed": 0,
+        "image_size": [side * latents for latents in sides(work.model)],
+    }
+    draw = generate.drawing(work.model, work.plan, mesh.generation_mesh(), negative_prompt="")
     with tempfile.TemporaryDirectory(prefix="jaxcil-benchmark-", dir=os.curdir) as scratch:
         directory = pathlib.Path(scratch)
-        generate(
-            directory,
-            work.model,
-            work.plan,
-            [PROMPT],
-            SHARDS * shard,
-            templates=["{}"],
-            guidance_scale=GUIDANCE,
-            batch_size=images,
-            shard_size=shard,
-        )
-        paths = [store.sidecar_path(store.shard_path(directory, n)) for n in range(SHARDS - 1)]
-        done = [path.stat().st_mtime_ns for path in paths]
-        manifest, pixels = read_manifest(directory), store.read(directory, range(shard)).images
+        manifest = begin(directory, config, [PROMPT], SHARDS * shard, shard_size=shard)
+        generate.fill(directory, manifest, draw, work.model.tokenize, batch=work.batch)
+        first, last = (store.sidecar_path(store.shard_path(directory, n)) for n in (0, SHARDS - 1))
+        whole = (last.stat().st_mtime_ns - first.stat().st_mtime_ns) / 1e9 / (SHARDS - 1)
+        pixels = store.read(directory, range(shard)).images
 
         def write() -> None:
             store.write_shard(directory, manifest, 0, iter(pixels), mesh.device_kind())
 
         ways = {"writing": write}
         writing = smallest_seconds(ways, rounds_for(ways))["writing"]
-    whole = min(after - before for before, after in itertools.pairwise(done)) / 1e9
     return {"whole": whole / SHARD_BATCHES, "writing": writing / SHARD_BATCHES}
+
+
+def _encoded(work: Work) -> dict[str, Any]:
+    """What a data set costs once a prompt, however many images of it are drawn."""
+    ways = {"call": encoding(work).call}
+    return {"prompts_a_call": PROMPTS, "call_seconds": smallest_seconds(ways, rounds_for(ways))["call"]}
 
 
 def _beside_torch(work: Work) -> dict[str, Any]:
@@ -222,7 +240,7 @@ def _beside_torch(work: Work) -> dict[str, Any]:
     ours = parts(work)["unet"]
     height, width = sides(work.model)
     latents = (2 * work.batch, height, width, work.model.unet.in_channels)
-    text = (2 * work.batch, work.ids.shape[1], work.model.text_encoder.hidden_size)
+    text = (2 * work.batch, *work.text.shape[1:])
     calls = work.plan.rows
     with torch_unet.torch_unet(config_of(work.model.unet), latents, text, calls) as peer:
         ways = {"jaxcil": lambda: [ours.call() for _ in range(calls)], "torch": peer.call}
@@ -232,3 +250,13 @@ def _beside_torch(work: Work) -> dict[str, Any]:
         "call_seconds": {name: value / calls for name, value in seconds.items()},
         "jaxcil_over_torch": seconds["jaxcil"] / seconds["torch"],
     }
+
+
+def _or_reason(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Figures, or why there are none: those that were measured before are worth more than an error."""
+    try:
+        return measure()
+    except FAILURES as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"not measured: {reason}", file=sys.stderr, flush=True)
+        return {"skipped": reason}

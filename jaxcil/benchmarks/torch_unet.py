@@ -55,13 +55,17 @@ def torch_unet(
         stdout=subprocess.PIPE,
         text=True,
     )
+    asking, answers = process.stdin, process.stdout
+    assert asking
+    assert answers
 
     def tell(line: str) -> str:
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(f"{line}\n")
-        process.stdin.flush()
-        answer = process.stdout.readline().strip()
+        try:
+            asking.write(f"{line}\n")
+            asking.flush()
+            answer = answers.readline().strip()
+        except BrokenPipeError:
+            answer = ""
         if not answer:
             raise RuntimeError("the process with torch's UNet ended early; what it said stands above")
         return answer
@@ -71,6 +75,8 @@ def torch_unet(
             yield Peer(tell(json.dumps(asked)), functools.partial(tell, "call"))
         finally:
             process.kill()
+            with contextlib.suppress(BrokenPipeError):  # of a line that it did not take
+                asking.close()
 
 
 def _serve() -> None:

@@ -16,7 +16,7 @@ from jaxcil.benchmarks.drawing import Part
 
 TOP = 20
 # Names of modules in an operation's origin -> part of the model.
-NETWORKS = {"UNet2DCondition": "unet", "AutoencoderKL": "vae_decoder", "CLIPTextModel": "text_encoder"}
+NETWORKS = {"UNet2DCondition": "unet", "AutoencoderKL": "vae_decoder"}
 # Kind of operation -> what its origin holds or, where that tells nothing, its name; the first that fits.
 KINDS = {
     "attention": r"(attn\d?|attentions_\d+)/vmap\(|dot_product_attention|fmha|sdpa|flash",

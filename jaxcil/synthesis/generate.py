@@ -84,7 +84,7 @@ def generate(
       phrases: what prompts call a class, in turn, for those that they do not call by their name; of
         `prompts.listed_phrases`, or one's own.
       negative_prompt: what to keep away from, in all images.
-      guidance_scale: of classifier-free guidance; 1 is none; several are taken in turn.
+      guidance_scale: of classifier-free guidance; 1 is none, at the same work; several are taken in turn.
       seed: of all noise.
       batch_size: images a device and call.
       shard_size: images a file; what one interruption can cost.
@@ -170,7 +170,7 @@ def draw_missing(
     """
     config, on = manifest.config, mesh.generation_mesh()
     plan = Plan(**{field: jnp.asarray(values, jnp.float32) for field, values in config["plan"].items()})
-    draw = drawing(model, plan, on, config.get("negative_prompt", ""))
+    draw = drawing(place(model, on), plan, on, config.get("negative_prompt", ""))
     batch = config["batch_size"] * mesh.data_devices(on)
     fill(directory, manifest, draw, model.tokenize, batch=batch, share=share)
 
@@ -179,8 +179,14 @@ def drawing(model: StableDiffusion, plan: Plan, on: jax.sharding.Mesh, negative_
     """One compiled program from ids, keys and scales to images, its batch spread over the devices of a mesh.
 
     Text states come from another one, which every device runs whole, once a prompt.
+
+    Args:
+      model: placed on the mesh by `diffusion.placement.place`.
+      plan: a solver's table on a grid of the model.
+      on: the mesh.
+      negative_prompt: what to keep away from, in all images.
     """
-    model, plan = place(model, on), mesh.place(plan, mesh.everywhere(on))
+    plan = mesh.place(plan, mesh.everywhere(on))
     encode, program = jax.jit(encode_text), jax.jit(draw_images)
     text = TextStates(lambda ids: encode(model, mesh.place(ids, mesh.everywhere(on))))
     negative_ids = model.tokenize([negative_prompt])

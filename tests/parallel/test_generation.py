@@ -87,10 +87,8 @@ def test_four_devices_draw_what_one_draws_without_a_collective():
     image_keys = keys.image_keys(keys.root_key(0), np.arange(4), np.arange(4))
     scales = np.float32([1, 2, 2, 4])
     four, one = (
-        np.asarray(
-            drawing(model, plan, mesh.generation_mesh(jax.devices()[:n]), "dark")(ids, image_keys, scales)
-        )
-        for n in (4, 1)
+        np.asarray(drawing(sd.place(model, on), plan, on, "dark")(ids, image_keys, scales))
+        for on in (mesh.generation_mesh(jax.devices()[:n]) for n in (4, 1))
     )
     # Equal noise; the networks round differently at one image a device and at four: 1e-4 in [-1, 1]
     np.testing.assert_allclose(four, one, atol=1e-4)
