@@ -61,6 +61,7 @@ def models(monkeypatch):
     known = {"folder": Model(), "other": Model("another"), "elsewhere": Model(gain=0.9)}
     monkeypatch.setattr(repair, "load_model", lambda name, *how: known[name])
     monkeypatch.setattr(repair, "fingerprint", lambda model: model.sha256)
+    monkeypatch.setattr(generate, "place", lambda model, on: model)  # no network, nothing to place
     monkeypatch.setattr(generate, "drawing", lambda model, *settings: model.draw)
     return known
 
