@@ -18,8 +18,20 @@ def get_config() -> ConfigDict:
     config.variant = config_dict.placeholder(str)  # the tag in the names of its weights, as fp16
     # of the networks, float32 or bfloat16; None: float32 on a CPU, bfloat16 elsewhere
     config.dtype = config_dict.placeholder(str)
-    config.class_list = "cifar10"  # or cifar100, imagenet1k, a file (a class a line) or tfds:BUILDER
-    config.class_names = config_dict.placeholder(tuple)  # in place of a list, where that is None
+    config.class_names = (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
+    # instead of these names cifar10, cifar100, imagenet1k, a file (a class a line) or tfds:BUILDER
+    config.class_list = config_dict.placeholder(str)
     config.synonyms = "first"  # of the list's names for a class; or "all", in turn
     config.licence = config_dict.placeholder(str)  # for the card; None: as the model's own card says
     config.templates = (
