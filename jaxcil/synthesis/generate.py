@@ -189,10 +189,9 @@ def drawing(model: StableDiffusion, plan: Plan, on: jax.sharding.Mesh, negative_
     plan = mesh.place(plan, mesh.everywhere(on))
     encode, program = jax.jit(encode_text), jax.jit(draw_images)
     text = TextStates(lambda ids: encode(model, mesh.place(ids, mesh.everywhere(on))))
-    negative_ids = model.tokenize([negative_prompt])
+    negative = mesh.place(text.of(model.tokenize([negative_prompt])), mesh.everywhere(on))
 
     def draw(ids: np.ndarray, image_keys: Array, scales: np.ndarray) -> Array:
-        negative = mesh.place(text.of(negative_ids), mesh.everywhere(on))
         states, image_keys, scales = mesh.shard_batch(on, (text.of(ids), image_keys, scales))
         return program(model, plan, states, image_keys, negative=negative, guidance_scale=scales)
 

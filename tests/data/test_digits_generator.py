@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxcil import keys
 from jaxcil.diffusion import pipeline
+from jaxcil.synthesis.generate import fingerprint
 from jaxcil.synthesis.generator import EMBEDDED, er_sde_plan, load_model
 
 FOLDER = EMBEDDED["digits"]
@@ -42,3 +43,9 @@ def test_it_draws_images_with_ink_on_a_dark_ground():
     # a zero has a hole in its middle, a one has not
     middle = images[:, 6:10, 7:9].mean((1, 2, 3))
     assert middle[0::2].max() < middle[1::2].min()
+
+
+def test_data_sets_of_the_first_version_go_on_with_its_fingerprint():
+    # of version 0.1.0 before its networks had more settings: another one would refuse every set drawn till then
+    expected = "9cd8da3a0668944f3199299854ae9839fd237f9e229448d17faaaa8ae4593ddd"
+    assert fingerprint(load_model("digits")) == expected
