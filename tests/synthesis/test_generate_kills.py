@@ -52,10 +52,6 @@ def whole(start, tmp_path_factory):
     return made
 
 
-def contents(directory):
-    return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file()}
-
-
 def standing(directory):
     """The very file of each shard that stands."""
     if not (directory / "manifest.json").exists():
@@ -107,7 +103,7 @@ def kill_at_random(process, directory, generator):
     ("kills", "images_a_class"), [(5, 50), pytest.param(30, 250, marks=pytest.mark.slow)], ids=["5", "30"]
 )
 def test_kills_at_random_moments_cost_a_shard_each_and_leave_no_trace(
-    kills, images_a_class, start, whole, tmp_path
+    kills, images_a_class, start, whole, tmp_path, contents
 ):
     expected = contents(whole(images_a_class))
     killed, generator = tmp_path / "killed", np.random.default_rng(12)
@@ -130,7 +126,7 @@ def test_kills_at_random_moments_cost_a_shard_each_and_leave_no_trace(
     ("kills", "images_a_class"), [(1, 250), pytest.param(9, 500, marks=pytest.mark.slow)], ids=["1", "9"]
 )
 def test_two_processes_are_killed_and_one_makes_all_that_is_missing(
-    kills, images_a_class, start, whole, tmp_path
+    kills, images_a_class, start, whole, tmp_path, contents
 ):
     expected, generator = contents(whole(images_a_class)), np.random.default_rng(12)
     shared = tmp_path / "shared"

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import pathlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -70,12 +69,6 @@ def identity(path):
     return path.stat().st_ino, path.stat().st_mtime_ns
 
 
-def contents(directory):
-    return {
-        path.name: path.read_bytes() for path in sorted(pathlib.Path(directory).iterdir()) if path.is_file()
-    }
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """2 classes of 10 images in 5 shards, by one process; tests only read it."""
@@ -97,7 +90,7 @@ def watched(drawn):
     return draw
 
 
-def test_processes_draw_each_image_once_and_end_in_the_files_of_one(finished, tmp_path):
+def test_processes_draw_each_image_once_and_end_in_the_files_of_one(finished, tmp_path, contents):
     manifest, drawn = started(tmp_path), ([], [], [])
     with ThreadPoolExecutor() as pool:
         jobs = [pool.submit(fill, tmp_path, manifest, None, watched(log)) for log in drawn]
@@ -124,7 +117,7 @@ def test_no_shard_is_begun_before_the_last_one_stands(batch, tmp_path):
     assert store.missing_shards(tmp_path, manifest) == []
 
 
-def test_a_shard_that_another_process_has_is_left_to_it_until_it_gives_it_back(finished, tmp_path):
+def test_a_shard_that_another_process_has_is_left_to_it_until_it_gives_it_back(finished, tmp_path, contents):
     manifest = started(tmp_path)
     with Leases(tmp_path, None) as other:
         assert other.take(2)
@@ -165,7 +158,7 @@ def test_a_lease_is_had_by_one_and_a_deleted_one_by_nobody(tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
-def test_shares_are_kept_apart_and_a_process_without_one_makes_the_rest(finished, tmp_path):
+def test_shares_are_kept_apart_and_a_process_without_one_makes_the_rest(finished, tmp_path, contents):
     manifest = started(tmp_path)
     fill(tmp_path, manifest, Share(1, 2))
     assert store.missing_shards(tmp_path, manifest) == [0, 2, 4]
@@ -176,7 +169,9 @@ def test_shares_are_kept_apart_and_a_process_without_one_makes_the_rest(finished
     assert contents(tmp_path) == contents(finished)
 
 
-def test_where_there_are_no_locks_a_share_is_asked_for_and_is_enough(finished, tmp_path, monkeypatch):
+def test_where_there_are_no_locks_a_share_is_asked_for_and_is_enough(
+    finished, tmp_path, monkeypatch, contents
+):
     def none(*arguments):
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -241,7 +236,7 @@ def test_many_that_begin_at_once_begin_one_set(tmp_path, monkeypatch):
     ],
     ids=["images", "classes", "seed"],
 )
-def test_a_set_that_others_draw_is_not_extended_and_they_are_named(change, message, tmp_path):
+def test_a_set_that_others_draw_is_not_extended_and_they_are_named(change, message, tmp_path, contents):
     with come(tmp_path) as manifest, Leases(tmp_path, None) as leases:
         before = contents(tmp_path)
         leases.take(0)
@@ -304,7 +299,7 @@ def test_other_shares_wait_for_share_0_to_begin(tmp_path, capsys, monkeypatch):
     assert manifest.requests.total == 24
 
 
-def test_finishing_is_done_by_one_at_a_time_and_takes_away_what_kills_left(finished, tmp_path):
+def test_finishing_is_done_by_one_at_a_time_and_takes_away_what_kills_left(finished, tmp_path, contents):
     manifest = started(tmp_path)
     fill(tmp_path, manifest)
     for path in (store.lease_path(tmp_path, 1), tmp_path / ".README.md.aside", tmp_path / ".finishing.lease"):

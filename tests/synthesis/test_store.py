@@ -1,5 +1,4 @@
 import os
-import pathlib
 
 import jax
 import numpy as np
@@ -45,12 +44,6 @@ def make(directory, class_names=("cat", "dog"), images_a_class=6, draw=draw, bat
     return manifest
 
 
-def contents(directory):
-    return {
-        path.name: path.read_bytes() for path in sorted(pathlib.Path(directory).iterdir()) if path.is_file()
-    }
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A complete set of 2 classes, 6 images each, in 3 shards; tests only read it."""
@@ -86,7 +79,7 @@ def test_tfds_reads_the_directory(finished):
     assert sorted(row["request"] for row in rows) == list(range(12))
 
 
-def test_equal_configs_give_equal_files(finished, tmp_path):
+def test_equal_configs_give_equal_files(finished, tmp_path, contents):
     make(tmp_path)
     assert contents(tmp_path) == contents(finished)
 
@@ -103,7 +96,7 @@ def test_the_fields_of_a_record_stand_in_the_order_of_their_names(finished):
 
 
 @pytest.mark.parametrize("shard", [0, 1, 2])
-def test_a_deleted_shard_comes_back_with_the_same_bytes(shard, finished, tmp_path):
+def test_a_deleted_shard_comes_back_with_the_same_bytes(shard, finished, tmp_path, contents):
     make(tmp_path)
     store.shard_path(tmp_path, shard).unlink()
     with pytest.raises(
@@ -140,7 +133,7 @@ def failing_after(calls):
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2])
-def test_an_interrupted_run_goes_on_to_the_same_files(calls, finished, tmp_path):
+def test_an_interrupted_run_goes_on_to_the_same_files(calls, finished, tmp_path, contents):
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, draw=failing_after(calls))
     visible = [name for name in contents(tmp_path) if not name.startswith(".")]
@@ -153,7 +146,7 @@ def test_an_interrupted_run_goes_on_to_the_same_files(calls, finished, tmp_path)
     assert contents(tmp_path) == contents(finished)
 
 
-def test_a_shard_without_its_sidecar_is_made_again(finished, tmp_path, monkeypatch):
+def test_a_shard_without_its_sidecar_is_made_again(finished, tmp_path, monkeypatch, contents):
     # The machine stops after the shard and before the sidecar.
     with monkeypatch.context() as patch:
         written = files.write_json
@@ -239,7 +232,7 @@ ENCODINGS = ({"format": "jpeg", "quality": 90}, {"format": "webp", "quality": 80
 
 
 @pytest.mark.parametrize("stored", ENCODINGS, ids=lambda stored: "-".join(map(str, stored.values())))
-def test_other_formats_are_read_by_tfds_and_hold_the_same_images(stored, finished, tmp_path):
+def test_other_formats_are_read_by_tfds_and_hold_the_same_images(stored, finished, tmp_path, contents):
     large = {"image_size": [32, 48]}  # enlarged, so that there is no detail to lose
     (tmp_path / "png").mkdir()
     make(tmp_path / "png", **large)
@@ -299,7 +292,7 @@ def test_noise_of_an_image_is_the_same_in_any_batch(batch, finished, tmp_path):
     ],
     ids=["seed", "guidance", "plan", "model", "order", "fewer-classes", "fewer-images"],
 )
-def test_another_config_is_refused_and_the_difference_named(changes, message, finished):
+def test_another_config_is_refused_and_the_difference_named(changes, message, finished, contents):
     before = contents(finished)
     with pytest.raises(InputError, match=message):
         make(finished, **changes)
@@ -318,5 +311,5 @@ def test_a_directory_without_a_set_is_refused(tmp_path):
         store.read(tmp_path)
 
 
-def test_no_file_is_private_to_its_writer(finished):
+def test_no_file_is_private_to_its_writer(finished, contents):
     assert all(os.stat(finished / name).st_mode & 0o044 == 0o044 for name in contents(finished))

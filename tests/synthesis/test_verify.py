@@ -82,12 +82,6 @@ def copy(finished, tmp_path):
     return pathlib.Path(shutil.copytree(finished, tmp_path / "set"))
 
 
-def contents(directory):
-    return {
-        path.name: path.read_bytes() for path in sorted(pathlib.Path(directory).iterdir()) if path.is_file()
-    }
-
-
 def changed(name, change):
     """Damage that turns the bytes of a file into others."""
     return lambda directory: (directory / name).write_bytes(change((directory / name).read_bytes()))
@@ -201,7 +195,9 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize(("damage", "file", "words"), DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_named_and_repair_brings_back_the_same_bytes(damage, file, words, finished, copy, models):
+def test_damage_is_named_and_repair_brings_back_the_same_bytes(
+    damage, file, words, finished, copy, models, contents
+):
     others = [store.shard_path(copy, shard) for shard in (0, 2)]
     before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in others]
     damage(copy)
@@ -253,7 +249,7 @@ def altered_config(directory):
     ],
     ids=["config", "config and hash", "class renamed", "class gone", "gap", "too few shards"],
 )
-def test_a_manifest_in_doubt_is_named_and_nothing_is_drawn_by_it(damage, words, copy, models):
+def test_a_manifest_in_doubt_is_named_and_nothing_is_drawn_by_it(damage, words, copy, models, contents):
     damage(copy)
     before, findings = contents(copy), verify(copy)
     assert any(found.file == "manifest.json" and words in found.what for found in findings), findings
@@ -272,7 +268,7 @@ def test_shards_beyond_the_manifest_are_named_and_stay(copy):
     assert extra.exists()
 
 
-def test_another_model_is_refused_before_anything_changes(copy, models):
+def test_another_model_is_refused_before_anything_changes(copy, models, contents):
     changed(SHARD, flipped(100))(copy)
     before = contents(copy)
     with pytest.raises(InputError, match="SHA-256 the model, but other has another"):
@@ -299,7 +295,9 @@ def sidecar(directory):
     return store.sidecar(directory, 1)
 
 
-def test_other_bytes_of_another_backend_are_noted_until_the_first_come_back(finished, copy, monkeypatch):
+def test_other_bytes_of_another_backend_are_noted_until_the_first_come_back(
+    finished, copy, monkeypatch, contents
+):
     first = sidecar(finished)
     changed(SHARD, flipped(100))(copy)
     with monkeypatch.context() as patch:
@@ -316,7 +314,7 @@ def test_other_bytes_of_another_backend_are_noted_until_the_first_come_back(fini
 
 
 @pytest.mark.parametrize("name", ["folder", "elsewhere"])
-def test_an_interrupted_repair_goes_on_to_the_same_files(name, copy, models, monkeypatch, tmp_path):
+def test_an_interrupted_repair_goes_on_to_the_same_files(name, copy, models, monkeypatch, tmp_path, contents):
     changed(SHARD, flipped(100))(copy)
     whole = pathlib.Path(shutil.copytree(copy, tmp_path / "whole"))
     mend(whole, verify(whole), name)
