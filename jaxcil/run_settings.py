@@ -1,33 +1,128 @@
-"""What a run's config may name, and what it must not say."""
+"""What a run's config holds, what it may name, and what it must not say."""
 
 from typing import Any
 
-from jaxcil import heads
-from jaxcil.errors import InputError, unknown_name
+import numpy as np
+from ml_collections import ConfigDict, config_dict
 
-HEADS = {"ncm": heads.ncm, "fetril": heads.fetril, "fecam": heads.fecam}
-GROUPS_CLASSES = ("fetril", "fecam")  # heads that need a bound on the images of one class
-EXTRACTORS = ("plain", "future_proof", "real_future")
-NETWORKS = {"resnet8": 1, "resnet14": 2, "resnet20": 3, "resnet32": 5}  # residual blocks a stage
+from jaxcil import heads, recipe
+from jaxcil.errors import InputError, unknown_name
+from jaxcil.future_images import EXTRACTORS
+
+# name of a run's head: its maker and options. Further ones are made with `head_options`
+HEADS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "ncm": (heads.ncm, {}),
+    "ncm_euclidean": (heads.ncm, {"metric": "euclidean"}),
+    "fetril": (heads.fetril, {}),
+    "fecam": (heads.fecam, {}),
+}
+GROUPS_CLASSES = (heads.fetril, heads.fecam)  # they need a bound on the images of one class
 EVALUATE_ON = ("test", "held_out")
+
+
+def defaults() -> ConfigDict:
+    """A config of `jaxcil run` with every field: the handwritten digits, 2 classes first and 2 a task."""
+    config = ConfigDict()
+    config.dataset = "digits"  # or a folder that holds train/CLASS/*.png and test/CLASS/*.png
+    config.data_dir = config_dict.placeholder(str)
+    config.image_size = config_dict.placeholder(int)
+    config.classes = config_dict.placeholder(str)  # a class list, or names by commas; None takes all
+    config.evaluate_on = "test"
+    config.scenario = dict(first_classes=2, classes_a_task=2, task_sizes=(), class_order="seed-1993")
+    config.seeds = (0, 1, 2, 3, 4)
+    config.extractors = ("plain", "future_proof", "real_future")
+    config.heads = ("ncm", "fetril", "fecam")
+    config.head_options = ConfigDict()  # of a head by name: dict(fecam=dict(gamma1=2.0))
+    config.extractor = dict(
+        network="resnet8",
+        classifier="linear",
+        dtype="float32",
+        steps=config_dict.placeholder(int),  # or
+        epochs=config_dict.placeholder(int),  # passes over the real images of the first task
+        batch_size=128,
+        learning_rate=0.1,
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=5e-4,
+        schedule="cosine",
+        milestones=(),  # in epochs, or in steps where steps are given, as is
+        warmup=0,
+        label_smoothing=0.0,
+        average_decay=config_dict.placeholder(float),
+        augmentation=dict(
+            crop=0,
+            border="black",
+            random_resized_crop=False,
+            flip=False,
+            policy=config_dict.placeholder(str),
+            cutout=0,
+            brightness=0.0,
+            contrast=0.0,
+            saturation=0.0,
+            hue=0.0,
+            grayscale=0.0,
+            blur=0.0,
+        ),
+        chunk=100,
+    )
+    config.future_proof = dict(
+        source=config_dict.placeholder(
+            str
+        ),  # a data set whose training images stand in for the synthetic ones
+        classes=(),  # whose images are taken; empty: the classes to come. Names that never come are allowed here
+        images_a_class=config_dict.placeholder(int),
+        known_share=1.0,  # of the classes to come
+        share=config_dict.placeholder(float),  # of a batch; None: as many as there are
+        loss_weight=1.0,
+        augment_alike=True,
+    )
+    config.synthetic = dict(
+        path=config_dict.placeholder(str),  # a data set of `jaxcil generate`; None makes one
+        filter=config_dict.placeholder(str),  # of that data set: only images that it keeps
+        model="digits",
+        templates=("a handwritten digit {}", "the digit {}", "a scan of the number {}", "{}"),
+        images_a_class=200,
+        guidance_scale=2.0,
+        order=3,
+        calls=20,
+        seed=0,
+        batch_size=100,
+        shard_size=200,
+    )
+    return config
+
+
+def make_head(config: Any, name: str, train_labels: np.ndarray) -> Any:
+    """The head that a config calls by that name.
+
+    Args:
+      config: of the run.
+      name: one of its heads.
+      train_labels: int32 [N], of all real training images: their largest class bounds what a head makes room for.
+    """
+    maker, options = HEADS[name]
+    options = {**options, **config.head_options.get(name, {})}
+    if maker in GROUPS_CLASSES:
+        options["images_a_class"] = int(np.bincount(np.asarray(train_labels)).max())
+    return maker(**options)
 
 
 def check(config: Any) -> None:
     """Refuses names that do not exist and numbers that make no sense.
 
     Args:
-      config: a ConfigDict with the fields of configs/quickstart.py.
+      config: a ConfigDict with the fields of `defaults`.
     """
     for kind, names, known in (
         ("head", config.heads, HEADS),
         ("extractor", config.extractors, EXTRACTORS),
-        ("network", (config.extractor.network,), NETWORKS),
+        ("head with options", tuple(config.head_options), HEADS),
         ("split to evaluate on", (config.evaluate_on,), EVALUATE_ON),
     ):
         for name in names:
             if name not in known:
                 raise unknown_name(kind, name, known)
-        if not names:
+        if not names and kind != "head with options":
             raise InputError(f"the config names no {kind}; there are: {', '.join(known)}")
         if len(set(names)) < len(names):
             raise InputError(f"the config names a {kind} twice: {', '.join(names)}")
@@ -36,11 +131,26 @@ def check(config: Any) -> None:
     for seed in config.seeds:
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise InputError(f"a seed is a whole number from 0 to 2^32 - 1, got {seed!r}")
-    check_counts(config.extractor, "extractor", "steps", "batch_size", "chunk")
-    if config.extractor.shift < 0:
-        raise InputError(f"extractor.shift must not be negative, got {config.extractor.shift}")
     if config.image_size is not None and config.image_size < 1:
         raise InputError(f"image_size must be at least 1, got {config.image_size}")
+    recipe.check(config.extractor)
+    _check_future_proof(config.future_proof, config.extractor.batch_size)
+
+
+def _check_future_proof(settings: Any, batch_size: int) -> None:
+    share = settings.share
+    if share is not None and not 0 < round(share * batch_size) < batch_size:
+        raise InputError(
+            f"future_proof.share must leave real and other images in a batch of {batch_size}, got {share}"
+        )
+    if settings.loss_weight < 0:
+        raise InputError(f"future_proof.loss_weight must not be negative, got {settings.loss_weight}")
+    if settings.images_a_class is not None and settings.images_a_class < 1:
+        raise InputError(f"future_proof.images_a_class must be at least 1, got {settings.images_a_class}")
+    if settings.source is not None and not settings.classes:
+        raise InputError(
+            "future_proof.source needs future_proof.classes, the names of the classes taken from it"
+        )
 
 
 def check_counts(settings: Any, group: str, *fields: str) -> None:

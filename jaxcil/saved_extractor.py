@@ -1,23 +1,31 @@
-"""The extractor of a finished run, for use outside it."""
+"""The extractor of a run, for use outside it: weights in safetensors, with an axis of seeds."""
 
 import os
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import safetensors.flax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 
-from jaxcil import files, heads, keys
+from jaxcil import files, recipe
 from jaxcil.data import augment
 from jaxcil.errors import InputError
-from jaxcil.extractors.resnet_cifar import ResNetCIFAR
-from jaxcil.learners.fpcil import FPCIL, ExtractorState, Images
-from jaxcil.run_settings import NETWORKS
-from jaxcil.training import loop
-from jaxcil.training.checkpoint import Checkpoints
-from jaxcil.training.optimizer import SGD
-from jaxcil.training.state import Task
+
+
+def save(folder: pathlib.Path, variables: Any) -> None:
+    """Writes the variables of the extractors of all seeds, stacked, into FOLDER.safetensors."""
+    tensors: Any = flatten_dict(variables, sep="/")
+    files.write(_file(folder), safetensors.flax.save(tensors))
+
+
+def load(folder: pathlib.Path) -> Any | None:
+    """What `save` wrote, or None."""
+    path = _file(folder)
+    return unflatten_dict(safetensors.flax.load(path.read_bytes()), sep="/") if path.exists() else None
 
 
 def load_features(folder: str | os.PathLike) -> Callable[[Array], Array]:
@@ -31,33 +39,21 @@ def load_features(folder: str | os.PathLike) -> Callable[[Array], Array]:
     """
     folder = pathlib.Path(folder)
     results = folder.parent.parent / "results.json"
-    if folder.parent.name != "extractors" or not folder.is_dir() or not results.exists():
+    stacked = load(folder) if folder.parent.name == "extractors" and results.exists() else None
+    if stacked is None:
         raise InputError(
             f"{folder} is no extractor of a finished run; expected RUN/extractors/NAME, with RUN/results.json"
         )
-    run = files.read_json(results)
-    config, num_classes = run["config"], len(run["class_names"])
-    learner = FPCIL(
-        data=Images(jnp.zeros((1, 8, 8, 3), jnp.uint8), jnp.zeros(1, jnp.int32)),
-        future_rows=jnp.full(1, -1),
-        head=heads.ncm(),
-        optimizer=SGD(config["extractor"]["learning_rate"], config["extractor"]["weight_decay"]),
-        num_classes=num_classes,
-        network=ResNetCIFAR(NETWORKS[config["extractor"]["network"]]),
-        steps=config["extractor"]["steps"],
-    )
+    network = recipe.network(files.read_json(results)["config"]["extractor"], jax.lax.conv_general_dilated)
+    variables = jax.tree.map(lambda leaf: leaf[0], stacked)
 
-    def begin(key: Array) -> ExtractorState:
-        every = jnp.ones(num_classes, bool)
-        task = Task(0, jnp.zeros(1, jnp.int32), every, every)
-        return learner.begin(learner.init(key, jnp.zeros((1, 8, 8, 3))), task, key)
+    @jax.jit
+    def features(images: Array) -> Array:
+        found: Any = network.apply(variables, augment.to_float(images))
+        return found.astype(jnp.float32)
 
-    like = loop.begin(jax.vmap(begin), jnp.stack([keys.root_key(seed) for seed in config["seeds"]]))
-    with Checkpoints(folder) as checkpoints:
-        restored = checkpoints.restore(like)
-    if restored is None:
-        raise InputError(
-            f"{folder} holds no training state; give the folder of an extractor that was trained"
-        )
-    variables = jax.tree.map(lambda leaf: leaf[0], restored[1].variables)
-    return jax.jit(lambda images: learner.features(variables, augment.to_float(images)))
+    return features
+
+
+def _file(folder: pathlib.Path) -> pathlib.Path:
+    return folder.with_name(f"{folder.name}.safetensors")

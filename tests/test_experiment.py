@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxcil import experiment, files, workdir
+from jaxcil import experiment, files, incremental, workdir
 from jaxcil.cli.main import parse
 from jaxcil.errors import InputError
+from jaxcil.future_images import auxiliary
 from jaxcil.synthesis import filters, store
 from jaxcil.synthesis.manifest import read_manifest
 
@@ -120,7 +121,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_results(
         elif stage == "extractor":
             patch.setattr(experiment.Checkpoints, "save", stopping(experiment.Checkpoints.save, 2))
         else:
-            patch.setattr(experiment, "accuracy_matrices", stopping(experiment.accuracy_matrices, 2))
+            patch.setattr(incremental, "learn_tasks", stopping(incremental.learn_tasks, 2))
         with pytest.raises(Stop):
             experiment.run(make_config(), folder)
     assert not (folder / "results.json").exists()
@@ -135,28 +136,12 @@ def test_a_second_call_does_nothing_again(finished, make_config, monkeypatch):
     for place, name in (
         (store, "write_shard"),
         (experiment.Checkpoints, "save"),
-        (experiment, "accuracy_matrices"),
+        (incremental, "learn_tasks"),
     ):
         monkeypatch.setattr(place, name, never)
     before = (finished / "results.json").read_bytes()
     experiment.run(make_config(), finished)
     assert (finished / "results.json").read_bytes() == before
-
-
-@pytest.mark.parametrize("method", ["ncm", "fetril", "fecam"])
-def test_a_seed_alone_has_the_matrix_that_it_has_among_others(method, make_config):
-    benchmark = experiment.load_benchmark(make_config())
-    labels = np.asarray(benchmark.train.labels), np.asarray(benchmark.test.labels)
-    generator = np.random.default_rng(0)
-    centres = generator.normal(size=(2, 10, 12))
-    train, test = (
-        np.abs(centres[:, part] + generator.normal(size=(2, len(part), 12))).astype(np.float32)
-        for part in labels
-    )
-    both = experiment.accuracy_matrices(method, train, test, benchmark, (3, 5))
-    alone = experiment.accuracy_matrices(method, train[1:], test[1:], benchmark, (5,))
-    assert both[0] != both[1]
-    assert both[1] == alone[0]
 
 
 def test_a_config_that_was_refused_may_be_corrected_in_its_place(make_config, tmp_path):
@@ -207,7 +192,7 @@ def test_a_workdir_of_another_config_is_refused_with_the_difference(finished, ma
         ("scenario.first_classes=0", r"first_classes must lie in \[1, 10\]"),
         ("scenario.first_classes=10", "future_proof has none to come"),
         ("seeds=('a',)", "a seed is a whole number"),
-        ("extractor.shift=-1", "must not be negative"),
+        ("extractor.augmentation.crop=-1", "crop of an augmentation must be at least 0"),
         ("data_dir=/dev/null/x", "cannot be prepared"),
         ("synthetic.guidance_scale=nan", "must be finite"),
         ("scenario.classes_a_task=0", "classes_a_task must be at least 1"),
@@ -271,7 +256,7 @@ def test_only_the_images_that_a_filter_keeps_are_trained_on_and_the_results_say_
     config = make_config(
         f"synthetic.path={directory}", "synthetic.filter=first", "extractors=future_proof", "heads=ncm"
     )
-    future = experiment.synthetic_images(config, experiment.load_benchmark(config), tmp_path)
+    future = auxiliary(config, experiment.load_benchmark(config).scenario, None, tmp_path)
     every = store.read(directory)
     np.testing.assert_array_equal(future.images, every.images[::3])
     results = experiment.run(config, tmp_path / "run")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcil import experiment
+from jaxcil import experiment, incremental
 from jaxcil.cli.main import parse
 from jaxcil.data import datasets
 from jaxcil.errors import InputError
@@ -36,16 +36,16 @@ def finished(tmp_path_factory):
     ]
     config, _ = parse(["--config=quickstart", *(f"--config.{field}" for field in fields)])
     seen = []
-    original = experiment.accuracy_matrices
+    original = incremental.learn_tasks
 
-    def recording(method, train, *others):
-        seen.append(train)
-        return original(method, train, *others)
+    def recording(program, features, *others):
+        seen.append(features[0].train)
+        return original(program, features, *others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "accuracy_matrices", recording)
+        patch.setattr(incremental, "learn_tasks", recording)
         experiment.run(config, root / "run")
-    return root / "run", datasets.load(f"{root}/images", "train").images, seen[0][0]
+    return root / "run", datasets.load(f"{root}/images", "train").images, seen[0]
 
 
 def test_features_are_those_of_the_run_for_its_first_seed(finished):

@@ -18,7 +18,7 @@ from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.heads.ncm import ncm
 from jaxcil.learners.fpcil import FPCIL, Images
 from jaxcil.parallel import mesh
-from jaxcil.training.optimizer import SGD
+from jaxcil.training.optimizer import sgd
 from jaxcil.training.state import Task
 
 BATCH, CLASSES, SIDE = 64, 10, 16
@@ -53,7 +53,7 @@ def _ways(function: Callable[..., Any]) -> dict[str, Callable[[], None]]:
         data=batch,
         future_rows=jnp.full(1, -1),
         head=ncm(),
-        optimizer=SGD(0.1, 5e-4),
+        optimizer=sgd(0.1, 5e-4),
         num_classes=CLASSES,
         network=ResNetCIFAR(blocks=1, convolution=function),
         steps=1000,

@@ -1,7 +1,8 @@
 """Which rows of a resident data set stand in which batch: a function of a key and the step number alone."""
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,13 @@ import numpy as np
 from jax import Array
 
 from jaxcil import keys
+
+
+class Part(NamedTuple):
+    """Rows that fill a fixed part of every batch, in epochs of their own."""
+
+    rows: np.ndarray  # int32 [R] or [runs, R]; -1 pads
+    size: int  # of the part
 
 
 def take(data: Any, rows: Array) -> Any:
@@ -62,3 +70,21 @@ def schedule(key: Array, rows: np.ndarray, batch_size: int, first: int, count: i
         places = (step * batch_size + np.arange(batch_size)) % valid
         batches[n] = _epoch(seed, rows.tobytes(), epoch)[places]
     return batches
+
+
+def mixed_schedule(
+    key: Array, rows: Sequence[np.ndarray], sizes: Sequence[int], first: int, count: int
+) -> np.ndarray:
+    """The batches of several parts, one behind the other in each batch: int32 [S, sum of sizes].
+
+    Args:
+      key: as `schedule` takes it; the first part has the batches that it would have alone.
+      rows: int32 [R] of each part.
+      sizes: of each part.
+      first: number of the first step.
+      count: S.
+    """
+    part_keys = [key, *(keys.fold(key, number) for number in range(2**31, 2**31 + len(rows) - 1))]
+    return np.concatenate(
+        [schedule(k, r, size, first, count) for k, r, size in zip(part_keys, rows, sizes)], axis=1
+    )

@@ -14,7 +14,7 @@ from jaxcil.errors import InputError
 from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.learners.fpcil import FPCIL, ExtractorState, Images
 from jaxcil.training import loop
-from jaxcil.training.optimizer import SGD
+from jaxcil.training.optimizer import sgd
 from jaxcil.training.state import Task
 
 CHUNK = 100  # steps between two checkpoints
@@ -65,11 +65,11 @@ def train_classifier(
         data=resident,
         future_rows=jnp.full(1, -1),
         head=heads.ncm(),
-        optimizer=SGD(judge.learning_rate, judge.weight_decay),
+        optimizer=sgd(judge.learning_rate, judge.weight_decay),
         num_classes=len(data.class_names),
         network=ResNetCIFAR(judge.blocks, convolution=convolution.conv_general_dilated),
         steps=judge.steps,
-        shift=judge.shift,
+        augmentation=augment.Augmentation(crop=judge.shift, border="edge"),
     )
     rows = jnp.arange(len(data.labels))
     every = jnp.ones(learner.num_classes, bool)
@@ -100,7 +100,7 @@ def train_classifier(
 
     @jax.jit
     def scores(images: jax.Array) -> jax.Array:
-        return features(images) @ linear[:-1] + linear[-1:]
+        return learner.classifier.logits(linear, features(images))
 
     @jax.jit
     def labels(images: jax.Array) -> jax.Array:

@@ -6,6 +6,11 @@ unit: fractions in give fractions out, percent give percent. The accuracy after 
 is
 
     a_t = sum_{i <= t} n_i A[t, i] / sum_{i <= t} n_i                (1)
+
+Published numbers that go by the same names and are not these: PyCIL's grouped accuracy takes blocks of 10 classes
+for tasks, rounds to two decimals before it averages, and misses a block that holds the highest label alone
+(`task_accuracies` gives every grouping of classes); the forgetting of PODNet's repository divides by one task too
+many and adds -A[T-1, T-1]. Forward transfer has no meaning here: a task not seen yet has accuracy 0.
 """
 
 from typing import Literal
@@ -45,12 +50,26 @@ def average_incremental_accuracy(
     sizes: np.ndarray,
     weighting: Literal["images", "tasks"] = "images",
     skip_first: bool = False,
+    *,
+    phase_weights: np.ndarray | None = None,
 ) -> float:
-    """Mean over the tasks of a_t, equation (1); `skip_first` leaves out task 0, as WA's tables do."""
+    """Mean over the tasks of a_t, equation (1).
+
+    Args:
+      matrix: A [T, T].
+      sizes: n [T], test images of each task.
+      weighting: of the tasks within a_t, as `seen_accuracy` takes it.
+      skip_first: leaves out task 0, as WA's tables do.
+      phase_weights: [T], how much each a_t counts; None, all the same, as papers print. With the numbers of classes
+        seen it is what LUCIR's script prints as "weighted average".
+    """
     accuracy = seen_accuracy(matrix, sizes, weighting)
     if skip_first and len(accuracy) == 1:
         raise InputError("skip_first leaves no task to average: there is only one.")
-    return float(accuracy[int(skip_first) :].mean())
+    weights = np.ones_like(accuracy) if phase_weights is None else np.asarray(phase_weights, np.float64)
+    if weights.shape != accuracy.shape or not (weights > 0).all():
+        raise InputError(f"phase_weights must be {len(accuracy)} positive numbers, got {weights.tolist()}.")
+    return float(np.average(accuracy[int(skip_first) :], weights=weights[int(skip_first) :]))
 
 
 def last_accuracy(matrix: np.ndarray, sizes: np.ndarray) -> float:
@@ -78,7 +97,10 @@ def forgetting(matrix: np.ndarray, maximum: Literal["up_to_last", "before_last"]
 
 
 def backward_transfer(matrix: np.ndarray) -> float:
-    """Mean over i < T - 1 of A[T-1, i] - A[i, i] (Lopez-Paz, Ranzato, arXiv:1706.08840); with one task, 0."""
+    """Mean over i < T - 1 of A[T-1, i] - A[i, i] (Lopez-Paz, Ranzato, arXiv:1706.08840); with one task, 0.
+
+    Its negative is the simple drop: forgetting from when a task was learned, and not from its best.
+    """
     matrix = _checked(matrix)
     if len(matrix) == 1:
         return 0.0
@@ -96,14 +118,122 @@ def task_accuracies(
       task_of_class: [C] the task of each contiguous label.
       num_tasks: T.
     """
-    predictions, labels = np.asarray(predictions), np.asarray(labels)
-    if predictions.shape != labels.shape:
-        raise InputError(f"expected one prediction a label, got {predictions.shape} for {labels.shape}.")
+    predictions, labels = _predicted(predictions, labels)
     real = labels >= 0
     tasks = np.asarray(task_of_class)[labels[real]]
     images = np.bincount(tasks, minlength=num_tasks)
     right = np.bincount(tasks, weights=predictions[real] == labels[real], minlength=num_tasks)
     return np.where(images > 0, right / np.maximum(images, 1), np.nan)
+
+
+def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Counts [C, C] int64: row the true class, column the predicted one.
+
+    Args:
+      predictions: [N] contiguous labels.
+      labels: [N] contiguous labels; -1 marks padding.
+      num_classes: C.
+    """
+    predictions, labels = _predicted(predictions, labels)
+    real = labels >= 0
+    for kind, values in (("labels", labels), ("predictions", predictions)):
+        if values[real].size and not (values[real].min() >= 0 and values[real].max() < num_classes):
+            raise InputError(
+                f"{kind} must lie in [0, {num_classes}), got {values[real].min()} to {values[real].max()}."
+            )
+    cells = num_classes * labels[real].astype(np.int64) + predictions[real]
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def accuracy_matrix(confusions: np.ndarray, task_of_class: np.ndarray) -> np.ndarray:
+    """A [T, T], NaN above the diagonal, from the confusion matrices after every task.
+
+    Args:
+      confusions: [T, C, C], as `confusion_matrix` counts; rows of classes not seen yet may hold anything.
+      task_of_class: [C] the task of each contiguous label.
+    """
+    confusions, task_of_class = np.asarray(confusions), np.asarray(task_of_class)
+    tasks = len(confusions)
+    if confusions.shape[1:] != 2 * task_of_class.shape or sorted({*task_of_class.tolist()}) != [
+        *range(tasks)
+    ]:
+        raise InputError(
+            f"expected a confusion matrix [C, C] for each of the tasks of {task_of_class.size} classes, "
+            f"got {confusions.shape} for tasks {sorted({*task_of_class.tolist()})}."
+        )
+    of_task = np.eye(tasks)[task_of_class]
+    images = confusions.sum(axis=2) @ of_task
+    right = np.diagonal(confusions, axis1=1, axis2=2) @ of_task
+    seen = np.tri(tasks, dtype=bool)
+    if (images[seen] == 0).any():
+        raise InputError("every task needs images in all confusion matrices from its own on; one has none.")
+    return np.where(seen, right / np.maximum(images, 1), np.nan)
+
+
+def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """The share of images whose class is among the k highest scores.
+
+    Of equal scores the lower label comes first, as argmax has it, so that k = 1 is the accuracy. A class not seen
+    (-inf) is never among them, even where fewer than k are seen: then every image of a seen class is right.
+
+    Args:
+      scores: [N, C] of a head.
+      labels: [N] contiguous labels; -1 marks padding.
+      k: from 1 to C; "top-5" is 5.
+    """
+    scores, labels = _scored(scores, labels)
+    if not 1 <= k <= scores.shape[1]:
+        raise InputError(f"k must lie in [1, {scores.shape[1]}], the number of classes; got {k}.")
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None]))
+    return float(((before.sum(axis=1) < k) & (own[:, 0] > -np.inf)).mean())
+
+
+def expected_calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """How far confidence is from accuracy: ECE = sum_b n_b / N |accuracy_b - confidence_b|, in [0, 1].
+
+    The confidence of an image is the highest probability in the softmax of its scores. Bins have equal width,
+    ((b - 1) / M, b / M]. Scores that are no log-probabilities (distances, cosines) are taken as they are: their
+    error says as much about their scale as about the head.
+
+    Args:
+      scores: [N, C] of a head; -inf for classes not seen.
+      labels: [N] contiguous labels; -1 marks padding.
+      bins: M, at least 1.
+
+    References:
+      Guo, Pleiss, Sun and Weinberger, arXiv:1706.04599, equation 3.
+    """
+    scores, labels = _scored(scores, labels)
+    if bins < 1:
+        raise InputError(f"bins must be at least 1, got {bins}.")
+    confidence = 1 / np.exp(scores - scores.max(axis=1, keepdims=True)).sum(axis=1)
+    bin_of = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
+    surplus = np.bincount(bin_of, weights=(scores.argmax(axis=1) == labels) - confidence)
+    return float(np.abs(surplus).sum() / len(labels))
+
+
+def _predicted(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if predictions.shape != labels.shape:
+        raise InputError(f"expected one prediction a label, got {predictions.shape} for {labels.shape}.")
+    return predictions, labels
+
+
+def _scored(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores in float64 and labels of the rows that are no padding."""
+    scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise InputError(f"expected scores [N, C] and labels [N], got {scores.shape} and {labels.shape}.")
+    real = labels >= 0
+    scores, labels = scores[real], labels[real]
+    if not len(labels) or labels.max() >= scores.shape[1]:
+        raise InputError(
+            f"labels must lie in [0, {scores.shape[1]}), at least one; got {labels.max(initial=-1)}."
+        )
+    if not np.isfinite(scores.max(axis=1)).all():  # the maximum of a row with a NaN is NaN
+        raise InputError("every image needs a finite highest score; one has NaN, inf or no class seen.")
+    return scores, labels
 
 
 def _checked(matrix: np.ndarray) -> np.ndarray:

@@ -24,7 +24,9 @@ from jax import Array
 
 from jaxcil import keys
 from jaxcil.data import augment
-from jaxcil.training.optimizer import SGD
+from jaxcil.data.augment import Augmentation
+from jaxcil.extractors.classifier import Classifier, Linear
+from jaxcil.training.optimizer import SGD, moving_average
 from jaxcil.training.state import Phase, Task
 
 
@@ -32,14 +34,15 @@ class Images(NamedTuple):
     """The resident data set: real training images, then the images that future-proof."""
 
     images: Array  # uint8 [N, H, W, 3]
-    labels: Array  # int32 [N], positions in the class order
+    labels: Array  # int32 [N], positions in the class order; from C on, classes that will never come
+    synthetic: Array | None = None  # bool [N]; None where all are real
 
 
 class FPCILState(NamedTuple):
     """After a task: a frozen extractor with its first classifier, and a head."""
 
     variables: Any  # "params" and "batch_stats" of the network
-    classifier: Array  # [D + 1, C], last row the bias; zero where the first training had no such class
+    classifier: Any  # parameters; zero where the first training had no such class, or a future one
     head: Any
 
 
@@ -47,8 +50,9 @@ class ExtractorState(NamedTuple):
     """While the extractor trains."""
 
     variables: Any
-    classifier: Array  # [D + 1, C]
-    trained: Array  # [C] bool, the columns that the cross-entropy is over
+    classifier: Any
+    average: Any  # of variables and classifier, or None
+    trained: Array  # [C + other classes] bool, the columns that the cross-entropy is over
     optimizer: Any
     step: Array  # [] int32
 
@@ -62,10 +66,16 @@ class FPCIL:
       future_rows: int32 [F], rows of images of future classes; -1 pads, so plain is all -1.
       head: any head of `jaxcil.heads`.
       optimizer: of the extractor's training.
+      augmentation: random changes of training images.
+      synthetic_augmentation: those of synthetic ones; None changes them alike.
+      label_smoothing: share of the target that is spread over the trained classes, in [0, 1).
+      synthetic_weight: weight of a synthetic image in the loss, a real one having 1.
+      average_decay: of a moving average of weights and batch statistics, which is then what is frozen; None: none.
       num_classes: C, of all tasks.
       network: a module images [B, H, W, 3] -> features [B, D] with batch statistics.
       steps: optimiser steps of the extractor's training.
-      shift: random shifts of training images, pixels.
+      classifier: the layer that the extractor is trained under.
+      other_classes: classes of future rows that will never come; they have labels from C on.
     """
 
     data: Images
@@ -75,13 +85,20 @@ class FPCIL:
     num_classes: int = flax.struct.field(pytree_node=False)
     network: nn.Module = flax.struct.field(pytree_node=False)
     steps: int = flax.struct.field(pytree_node=False)
-    shift: int = flax.struct.field(pytree_node=False, default=0)
+    augmentation: Augmentation = Augmentation()
+    synthetic_augmentation: Augmentation | None = None
+    label_smoothing: Array | float = 0.0
+    synthetic_weight: Array | float = 1.0
+    average_decay: Array | float | None = None
+    classifier: Classifier = flax.struct.field(pytree_node=False, default=Linear())
+    other_classes: int = flax.struct.field(pytree_node=False, default=0)
 
     def init(self, key: Array, example_images: Array) -> FPCILState:
         """Random weights; images [B, H, W, 3] float32 give the shapes."""
         variables = self.network.init(keys.purpose_key(key, "initial weights"), example_images)
         feature_dim = self.features(variables, example_images).shape[-1]
-        classifier = jnp.zeros((feature_dim + 1, self.num_classes))
+        outputs = self.num_classes + self.other_classes
+        classifier = self.classifier.init(keys.purpose_key(key, "classifier"), feature_dim, outputs)
         head = self.head.init(self.num_classes, feature_dim, keys.purpose_key(key, "head"))
         return FPCILState(variables, classifier, head)
 
@@ -99,8 +116,8 @@ class FPCIL:
         return self.head.scores(state.head, self.features(state.variables, images))
 
     def features(self, variables: Any, images: Array) -> Array:
-        """Features [B, D] of the extractor as it stands."""
-        return self.network.apply(variables, images)  # type: ignore[return-value]
+        """Features [B, D] float32 of the extractor as it stands."""
+        return self.network.apply(variables, images).astype(jnp.float32)  # type: ignore[union-attr]
 
     def training_rows(self, task: Task) -> Array:
         """Rows [R + F] of the first training: the task's and those of future classes."""
@@ -108,20 +125,25 @@ class FPCIL:
 
     def begin(self, state: FPCILState, task: Task, key: Array) -> ExtractorState:
         """The state before the extractor's first step."""
-        del key  # the classifier starts at zero
-        future = jnp.where(self.future_rows < 0, self.num_classes, self.data.labels[self.future_rows])
-        trained = task.new.at[future].set(True, mode="drop")
+        del key  # weights are drawn by `init`
+        outputs = self.num_classes + self.other_classes
+        future = jnp.where(self.future_rows < 0, outputs, self.data.labels[self.future_rows])
+        trained = jnp.pad(task.new, (0, self.other_classes)).at[future].set(True, mode="drop")
         parameters = (state.variables["params"], state.classifier)
         optimizer = self.optimizer.build(self.steps).init(parameters)
-        return ExtractorState(state.variables, state.classifier, trained, optimizer, jnp.int32(0))
+        average = None if self.average_decay is None else (state.variables, state.classifier)
+        return ExtractorState(state.variables, state.classifier, average, trained, optimizer, jnp.int32(0))
 
     def step(
         self, state: ExtractorState, batch: Images, key: Array
     ) -> tuple[ExtractorState, dict[str, Array]]:
         """One step on uint8 images [B, H, W, 3] of trained classes."""
-        images = augment.random_shift(key, augment.to_float(batch.images), self.shift)
+        images = self._augmented(batch, key)
+        weights = jnp.ones(len(batch.labels))
+        if batch.synthetic is not None:
+            weights = jnp.where(batch.synthetic, self.synthetic_weight, weights)
 
-        def loss(parameters: tuple[Any, Array]) -> tuple[Array, tuple[Any, Array]]:
+        def loss(parameters: tuple[Any, Any]) -> tuple[Array, tuple[Any, Array]]:
             params, classifier = parameters
             features, changed = self.network.apply(
                 {"params": params, "batch_stats": state.variables["batch_stats"]},
@@ -129,9 +151,10 @@ class FPCIL:
                 train=True,
                 mutable=["batch_stats"],
             )
-            logits = features @ classifier[:-1] + classifier[-1][None]
+            logits = self.classifier.logits(classifier, features.astype(jnp.float32))
             logits = jnp.where(state.trained[None], logits, -jnp.inf)
-            value = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+            losses = smoothed_cross_entropy(logits, batch.labels, state.trained, self.label_smoothing)
+            value = (weights * losses).sum() / weights.sum()
             return value, (changed["batch_stats"], jnp.mean(logits.argmax(-1) == batch.labels))
 
         parameters = (state.variables["params"], state.classifier)
@@ -139,18 +162,51 @@ class FPCIL:
         updates, optimizer = self.optimizer.build(self.steps).update(gradient, state.optimizer, parameters)
         updated: Any = optax.apply_updates(parameters, updates)
         variables = {"params": updated[0], "batch_stats": batch_stats}
-        state = ExtractorState(variables, updated[1], state.trained, optimizer, state.step + 1)
+        average = state.average
+        if self.average_decay is not None:
+            average = moving_average(average, (variables, updated[1]), state.step, self.average_decay)
+        state = ExtractorState(variables, updated[1], average, state.trained, optimizer, state.step + 1)
         return state, {"loss": value, "accuracy": accuracy}
 
     def end(self, train_state: ExtractorState, state: FPCILState, task: Task) -> FPCILState:
         """Freezes the extractor and drops the classifier's columns of the future classes."""
-        classifier = jnp.where(task.new[None], train_state.classifier, 0.0)
-        return state._replace(variables=train_state.variables, classifier=classifier)
+        variables, classifier = self.frozen(train_state)
+        first = jnp.pad(task.new, (0, self.other_classes))
+        return state._replace(variables=variables, classifier=self.classifier.keep(classifier, first))
+
+    def frozen(self, train_state: ExtractorState) -> tuple[Any, Any]:
+        """Variables of the network and parameters of the classifier that a training leaves behind."""
+        if train_state.average is not None:
+            return train_state.average
+        return train_state.variables, train_state.classifier
+
+    def _augmented(self, batch: Images, key: Array) -> Array:
+        images = augment.to_float(batch.images)
+        changed = self.augmentation(key, images)
+        if batch.synthetic is None or self.synthetic_augmentation is None:
+            return changed
+        other = self.synthetic_augmentation(key, images)
+        return jnp.where(batch.synthetic[:, None, None, None], other, changed)
 
     def _fit_head(self, state: FPCILState, task: Task, key: Array) -> Any:
         images = augment.to_float(self.data.images[task.rows])
         labels = jnp.where(task.rows < 0, -1, self.data.labels[task.rows])
         return self.head.update(state.head, self.features(state.variables, images), labels, key)
+
+
+def smoothed_cross_entropy(logits: Array, labels: Array, trained: Array, smoothing: Array | float) -> Array:
+    """Cross-entropy [B] against (1 - smoothing) one-hot + smoothing / n over the n trained classes.
+
+    Args:
+      logits: [B, C], -inf for classes that are not trained.
+      labels: int32 [B].
+      trained: bool [C].
+      smoothing: in [0, 1).
+    """
+    log_p = jax.nn.log_softmax(logits)
+    own = -jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    spread = -jnp.where(trained[None], log_p, 0).sum(-1) / trained.sum()
+    return (1 - smoothing) * own + smoothing * spread
 
 
 def _no_step(train_state: Any, batch: Any, key: Array) -> Any:

@@ -38,7 +38,8 @@ class Checkpoints:
         """The newest state and its number of steps, or None.
 
         Args:
-          like: a state of the same structure; its shapes, dtypes and shardings are those of the result.
+          like: a state of the same structure; its shapes, dtypes and shardings are those of the result, and numpy
+            arrays stay numpy arrays.
 
         Raises:
           ValueError: if a stored array has another dtype: Orbax would cast it without a word.
@@ -46,15 +47,19 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        target = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
-        )
+        target = jax.tree.map(_wanted, like)
         wanted = _dtypes(like)
         items = {"state": ocp.args.StandardRestore(target), "dtypes": ocp.args.JsonRestore()}
         stored = self._manager.restore(step, args=ocp.args.Composite(**items))
         if (there := stored["dtypes"]["leaves"]) != wanted:
             raise ValueError(f"expected a stored state of dtypes {wanted}, got {there}")
         return step, stored["state"]
+
+
+def _wanted(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):
+        return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def _dtypes(tree: Any) -> list[str]:

@@ -8,7 +8,7 @@ same bits.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -88,11 +88,41 @@ def program(step: Callable[..., Any], policy: sweep.Policy = "vmap") -> Callable
     return chunk
 
 
+def _resident(
+    rows: np.ndarray | Sequence[batches.Part], runs: int, batch_size: int
+) -> Callable[..., np.ndarray]:
+    """A function (batch keys, first, count) -> rows [S, runs, B] of a resident data set."""
+    parts = [batches.Part(rows, batch_size)] if isinstance(rows, np.ndarray) else list(rows)
+    if sum(part.size for part in parts) != batch_size:
+        raise ValueError(f"parts of {[part.size for part in parts]} rows do not make a batch of {batch_size}")
+    every = [np.broadcast_to(np.asarray(rows, np.int32), (runs, np.shape(rows)[-1])) for rows, _ in parts]
+    sizes = [part.size for part in parts]
+
+    def draw(batch_keys: Sequence[Array], first: int, count: int) -> np.ndarray:
+        of_runs = [
+            batches.mixed_schedule(key, [rows[run] for rows in every], sizes, first, count)
+            for run, key in enumerate(batch_keys)
+        ]
+        return np.stack(of_runs, axis=1)
+
+    return draw
+
+
+def _streamed(data: Callable[..., Any], runs: int, batch_size: int) -> Callable[..., np.ndarray]:
+    """The same for images that come batch behind batch, the same for all runs."""
+
+    def draw(batch_keys: Sequence[Array], first: int, count: int) -> np.ndarray:
+        rows = np.arange(count * batch_size, dtype=np.int32).reshape(count, 1, batch_size)
+        return np.broadcast_to(rows, (count, runs, batch_size))
+
+    return draw
+
+
 def train(
     chunk_program: Callable[..., Any],
     states: Any,
     data: Any,
-    rows: np.ndarray,
+    rows: np.ndarray | Sequence[batches.Part],
     run_keys: Array,
     *,
     steps: int,
@@ -107,8 +137,10 @@ def train(
     Args:
       chunk_program: from `program`.
       states: training states with a leading axis of runs; they are donated.
-      data: pytree of arrays [N, ...], the resident data set.
-      rows: int32 [R] or [runs, R], the rows to train on; -1 pads.
+      data: pytree of arrays [N, ...], the resident data set; or a function (first, count) that gives the images of
+        those steps, a pytree [count * B, ...], one batch behind the other and the same for all runs.
+      rows: int32 [R] or [runs, R], the rows to train on; -1 pads. Or parts that fill a fixed share of each batch.
+        A data set that is a function has none: its batches are what it gives.
       run_keys: [runs], one key a run: for its batches and its steps.
       steps: optimiser steps.
       batch_size: B of every run.
@@ -128,19 +160,18 @@ def train(
             f"a batch of {batch_size} images does not divide over {meshes.data_devices(mesh)} devices; "
             "take a multiple"
         )
-    rows = np.broadcast_to(np.asarray(rows, np.int32), (runs, np.shape(rows)[-1]))
+    draw = _streamed(data, runs, batch_size) if callable(data) else _resident(rows, runs, batch_size)
     done, states = (checkpoints.restore(states) if checkpoints else None) or (0, states)
     states = meshes.place(states, meshes.per_run(mesh))
-    data = meshes.place(data, meshes.everywhere(mesh))
+    if not callable(data):
+        data = meshes.place(data, meshes.everywhere(mesh))
     run_keys = meshes.place(run_keys, meshes.per_run(mesh))
     batch_keys = [keys.purpose_key(key, "batches") for key in run_keys]
     step_keys = jax.vmap(lambda key: keys.purpose_key(key, "steps"))(run_keys)
     while done < steps:
-        drawn = np.stack(
-            [batches.schedule(k, r, batch_size, done, chunk) for k, r in zip(batch_keys, rows)], axis=1
-        )
-        placed = meshes.place(drawn, meshes.per_step_run_and_image(mesh))
-        states, metrics = chunk_program(states, data, placed, step_keys, np.int32(done), np.int32(steps))
+        shown = meshes.place(data(done, chunk), meshes.everywhere(mesh)) if callable(data) else data
+        placed = meshes.place(draw(batch_keys, done, chunk), meshes.per_step_run_and_image(mesh))
+        states, metrics = chunk_program(states, shown, placed, step_keys, np.int32(done), np.int32(steps))
         states = meshes.place(
             states, meshes.per_run(mesh)
         )  # or the next chunk would compile for another sharding

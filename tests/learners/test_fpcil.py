@@ -11,7 +11,7 @@ from jaxcil.data import augment
 from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.heads import ncm
 from jaxcil.learners.fpcil import FPCIL, Images
-from jaxcil.training.optimizer import SGD
+from jaxcil.training.optimizer import sgd
 from jaxcil.training.state import Task
 
 CLASSES, SIDE = 4, 8
@@ -33,7 +33,7 @@ def make_learner(future_rows=(-1, -1)):
         data=data,
         future_rows=jnp.asarray(future_rows),
         head=ncm(),
-        optimizer=SGD(0.05, 5e-4),
+        optimizer=sgd(0.05, 5e-4),
         num_classes=CLASSES,
         network=OneConvolution(),
         steps=5,
@@ -65,14 +65,14 @@ def test_the_first_training_is_over_first_and_future_classes_and_no_others():
     learner = make_learner(future_rows=(2, -1))  # row 2 shows class 2
     _, training, _ = train(learner, task(0, [0, 1], [0, 1]))
     assert training.trained.tolist() == [True, True, True, False]
-    columns = jnp.abs(training.classifier).sum(0)
+    columns = jnp.abs(training.classifier["weights"]).sum(1)
     assert (columns > 0).tolist() == [True, True, True, False]  # column 3 had no gradient
 
 
 def test_columns_of_future_classes_are_dropped_and_the_extractor_kept():
     learner = make_learner(future_rows=(2, 3))
     state, training, _ = train(learner, task(0, [0, 1], [0, 1]))
-    assert (jnp.abs(state.classifier).sum(0) > 0).tolist() == [True, True, False, False]
+    assert (jnp.abs(state.classifier["weights"]).sum(1) > 0).tolist() == [True, True, False, False]
     jax.tree.map(np.testing.assert_array_equal, state.variables, training.variables)
 
 
@@ -135,7 +135,7 @@ def test_hyperparameters_of_the_training_may_be_swept_by_vmap(leaf):
     values = jnp.array([0.01, 0.1])
 
     def step(value):
-        swept = learner.replace(optimizer=learner.optimizer._replace(**{leaf: value}))
+        swept = learner.replace(optimizer=learner.optimizer.replace(**{leaf: value}))
         state = swept.init(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))
         state, _ = swept.step(swept.begin(state, first, jax.random.key(1)), batch, jax.random.key(2))
         return state.variables["params"]

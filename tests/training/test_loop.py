@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from jaxcil import convolution
+from jaxcil.data import augment
 from jaxcil.heads import ncm
 from jaxcil.learners.fpcil import FPCIL, Images
 from jaxcil.parallel import mesh, sweep
 from jaxcil.training import loop
 from jaxcil.training.checkpoint import Checkpoints
-from jaxcil.training.optimizer import SGD
+from jaxcil.training.optimizer import sgd
 from jaxcil.training.state import Task
 
 CLASSES, SIDE = 4, 8
@@ -77,11 +78,11 @@ def learner_and_data():
         data=data,
         future_rows=jnp.full(1, -1),
         head=ncm(),
-        optimizer=SGD(0.05, 5e-4),
+        optimizer=sgd(0.05, 5e-4),
         num_classes=CLASSES,
         network=OneConvolution(),
         steps=6,
-        shift=1,
+        augmentation=augment.Augmentation(crop=1),
     )
     return learner, data
 

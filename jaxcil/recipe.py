@@ -1,0 +1,87 @@
+"""How a config's `extractor` says that an extractor is made and trained."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxcil.data.augment import Augmentation
+from jaxcil.errors import InputError, unknown_name
+from jaxcil.extractors.classifier import Cosine, Linear
+from jaxcil.extractors.resnet_cifar import ResNetCIFAR
+from jaxcil.training.optimizer import sgd
+
+CIFAR_BLOCKS = {"resnet8": 1, "resnet14": 2, "resnet20": 3, "resnet32": 5}  # residual blocks a stage
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    **{
+        name: lambda blocks=blocks, **options: ResNetCIFAR(blocks=blocks, convolution=options["convolution"])
+        for name, blocks in CIFAR_BLOCKS.items()
+    },
+}
+CLASSIFIERS = {"linear": Linear, "cosine": Cosine}
+DTYPES = ("float32", "bfloat16")
+
+
+def network(settings: Mapping[str, Any], convolution: Callable[..., Array]) -> nn.Module:
+    """The network of an extractor.
+
+    Args:
+      settings: `extractor` of a config.
+      convolution: what computes its convolutions.
+    """
+    return NETWORKS[settings["network"]](convolution=convolution, dtype=jnp.dtype(settings["dtype"]))
+
+
+def training(settings: Any, first_task_images: int) -> dict[str, Any]:
+    """The attributes of `FPCIL` that are about its first training.
+
+    Args:
+      settings: `extractor` of a config. Where it counts in epochs, an epoch is a pass over the real images of the
+        first task, whatever other images the extractor sees: all variants take the same steps.
+      first_task_images: how many they are.
+
+    Raises:
+      InputError: not exactly one of steps and epochs, or a number that makes no sense.
+    """
+    if (settings.steps is None) == (settings.epochs is None):
+        raise InputError(
+            f"give extractor.steps or extractor.epochs, one of them; got {settings.steps}, {settings.epochs}"
+        )
+    unit = 1 if settings.epochs is None else max(1, first_task_images // settings.batch_size)
+    steps = (settings.steps if settings.epochs is None else settings.epochs) * unit
+    return {
+        "steps": steps,
+        "optimizer": sgd(
+            settings.learning_rate,
+            settings.weight_decay,
+            momentum=settings.momentum,
+            schedule=settings.schedule,
+            milestones=tuple(milestone * unit for milestone in settings.milestones),
+            warmup_steps=settings.warmup * unit,
+            nesterov=settings.nesterov,
+        ),
+        "augmentation": Augmentation(**settings.augmentation),
+        "label_smoothing": settings.label_smoothing,
+        "average_decay": settings.average_decay,
+        "classifier": CLASSIFIERS[settings.classifier](),
+    }
+
+
+def check(settings: Any) -> None:
+    """Refuses names that do not exist and numbers that make no sense in `extractor` of a config."""
+    for kind, name, known in (
+        ("network", settings.network, NETWORKS),
+        ("classifier", settings.classifier, CLASSIFIERS),
+        ("dtype", settings.dtype, DTYPES),
+    ):
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    for field in ("steps", "epochs", "batch_size", "chunk"):
+        if settings[field] is not None and settings[field] < 1:
+            raise InputError(f"extractor.{field} must be at least 1, got {settings[field]}")
+    if not 0 <= settings.label_smoothing < 1:
+        raise InputError(f"extractor.label_smoothing must lie in [0, 1), got {settings.label_smoothing}")
+    if settings.average_decay is not None and not 0 <= settings.average_decay < 1:
+        raise InputError(f"extractor.average_decay must lie in [0, 1), got {settings.average_decay}")
