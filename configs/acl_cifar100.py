@@ -2,8 +2,8 @@
 
 jaxcil run --config=configs/acl_cifar100.py --workdir=runs/acl_cifar100
 
-ResNet-32, 300 epochs of batches of 256 with 10 of warm-up, TrivialAugmentWide; class order seed-1993. The authors' average
-incremental accuracy over 25 steps: ACIL 71.05, DS-AL 71.28.
+ResNet-32, 300 epochs of batches of 256 with 10 of warm-up, TrivialAugmentWide; class order seed-1993. The authors'
+average incremental accuracy over 25 steps: ACIL 71.05, DS-AL 71.28.
 """
 
 from ml_collections import ConfigDict

@@ -4,8 +4,8 @@ jaxcil generate --config=configs/generate_stable_diffusion.py --workdir=runs/set
     --config.model=CompVis/stable-diffusion-v1-4 --config.image_size=32
 jaxcil run --config=configs/fpcil_cifar100.py --config.synthetic.path=runs/set --workdir=runs/fpcil_cifar100
 
-The paper's own recipe of the joint training is not public: this is FeCAM's, with the colours and the blur that helped on
-CIFAR-10. Steps are those of 200 epochs over the real images of the first task, in every variant.
+The paper's own recipe of the joint training is not public: this is FeCAM's, with the colours and the blur that helped
+on CIFAR-10. Steps are those of 200 epochs over the real images of the first task, in every variant.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,8 @@
 
 jaxcil run --config=configs/lucir_cifar100.py --workdir=runs/lucir_cifar100
 
-ResNet-32 with 1x1 shortcuts and without the last ReLU, under a cosine classifier; 160 epochs, the rate divided by ten at
-80 and 120. Features have both signs, so FeCAM goes without its Tukey transform.
+ResNet-32 with 1x1 shortcuts and without the last ReLU, under a cosine classifier; 160 epochs, the rate divided by ten
+at 80 and 120. Features have both signs, so FeCAM goes without its Tukey transform.
 """
 
 from ml_collections import ConfigDict
