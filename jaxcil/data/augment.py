@@ -45,12 +45,11 @@ def random_shift(key: Array, images: Array, pixels: int) -> Array:
 class Augmentation:
     """Random changes of training images, each image its own, in this order:
 
-        crop or random_resized_crop, flip, policy, brightness, contrast, saturation, hue, grayscale, blur, cutout
+        crop or random_resized_crop, flip, brightness, contrast, saturation, hue, grayscale, blur, policy, cutout
 
     What is left at its default does nothing and costs nothing. Numbers that are leaves may be swept by `vmap` or
     traced by `jit`; then they cost their work at 0 too. A policy works on grey levels, as Pillow does, and rounds to
-    them. (FOSTER and PyCIL jitter the brightness before AutoAugment, here it follows; torchvision jitters in
-    a random order.)
+    them. (torchvision jitters in a random order.)
 
     Recipes: PyCIL's and PODNet's crop=4, flip=True, brightness=63 / 255, with policy="autoaugment" and cutout=16
     for its FOSTER and FeTrIL; ACIL's crop=4, flip=True, policy="trivial_augment"; FeTrIL's own on ImageNet
@@ -134,9 +133,6 @@ class Augmentation:
             images = crops.resized_crop(own("random_resized_crop"), images)
         if self.flip:
             images = crops.flip(own("flip"), images)
-        if self.policy is not None:
-            levels = POLICIES[self.policy](own("policy"), _to_levels(images))
-            images = to_float(levels).clip(-1, 1)  # which rounding may leave
         for name, change in (
             ("brightness", colour.jitter_brightness),
             ("contrast", colour.jitter_contrast),
@@ -148,6 +144,9 @@ class Augmentation:
             strength = getattr(self, name)
             if not (isinstance(strength, int | float) and strength == 0):
                 images = change(own(name), images, strength)
+        if self.policy is not None:
+            levels = POLICIES[self.policy](own("policy"), _to_levels(images))
+            images = to_float(levels).clip(-1, 1)  # which rounding may leave
         if self.cutout:
             images = crops.cutout(own("cutout"), images, self.cutout)
         return images
