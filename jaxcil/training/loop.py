@@ -108,7 +108,7 @@ def _resident(
     return draw
 
 
-def _streamed(data: Callable[..., Any], runs: int, batch_size: int) -> Callable[..., np.ndarray]:
+def _streamed(runs: int, batch_size: int) -> Callable[..., np.ndarray]:
     """The same for images that come batch behind batch, the same for all runs."""
 
     def draw(batch_keys: Sequence[Array], first: int, count: int) -> np.ndarray:
@@ -160,7 +160,7 @@ def train(
             f"a batch of {batch_size} images does not divide over {meshes.data_devices(mesh)} devices; "
             "take a multiple"
         )
-    draw = _streamed(data, runs, batch_size) if callable(data) else _resident(rows, runs, batch_size)
+    draw = _streamed(runs, batch_size) if callable(data) else _resident(rows, runs, batch_size)
     done, states = (checkpoints.restore(states) if checkpoints else None) or (0, states)
     states = meshes.place(states, meshes.per_run(mesh))
     if not callable(data):

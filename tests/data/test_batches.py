@@ -58,3 +58,12 @@ def test_a_shift_moves_the_image_by_at_most_its_pixels_and_repeats_the_border():
     assert seen == {(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)}
     ramp = np.broadcast_to(np.arange(5, dtype=np.float32)[None, :, None, None], (1, 5, 5, 1))
     assert np.asarray(augment.random_shift(jax.random.key(0), ramp, 2)).min() >= 0
+
+
+def test_a_mixed_batch_has_a_fixed_number_of_each_part_and_the_first_part_as_it_comes_alone():
+    key, parts = jax.random.key(0), (np.arange(6, dtype=np.int32), np.arange(10, 14, dtype=np.int32))
+    mixed = batches.mixed_schedule(key, parts, (3, 2), 0, 4)
+    np.testing.assert_array_equal(mixed[:, :3], batches.schedule(key, parts[0], 3, 0, 4))
+    assert (mixed[:, 3:] >= 10).all()
+    assert sorted(mixed[:2, 3:].ravel()) == [10, 11, 12, 13]  # an epoch of the smaller part
+    np.testing.assert_array_equal(batches.mixed_schedule(key, parts, (3, 2), 2, 2), mixed[2:])

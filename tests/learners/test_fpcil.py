@@ -4,13 +4,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxcil import convolution
 from jaxcil.data import augment
+from jaxcil.data.augment import Augmentation
 from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.heads import ncm
-from jaxcil.learners.fpcil import FPCIL, Images
+from jaxcil.learners.fpcil import FPCIL, Images, smoothed_cross_entropy
 from jaxcil.training.optimizer import sgd
 from jaxcil.training.state import Task
 
@@ -144,3 +146,64 @@ def test_hyperparameters_of_the_training_may_be_swept_by_vmap(leaf):
     for n, value in enumerate(values):
         for a, b in zip(jax.tree.leaves(swept), jax.tree.leaves(step(value))):
             np.testing.assert_allclose(a[n], b, rtol=1e-4, atol=1e-6)  # another order of float32 sums
+
+
+def test_smoothed_targets_spread_over_trained_classes_alone():
+    logits = jax.random.normal(jax.random.key(0), (3, CLASSES))
+    trained, labels = jnp.array([True, True, True, False]), jnp.array([0, 2, 1])
+    masked = jnp.where(trained[None], logits, -jnp.inf)
+    found = smoothed_cross_entropy(masked, labels, trained, 0.2)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, 3), 0.2)
+    np.testing.assert_allclose(found, optax.softmax_cross_entropy(logits[:, :3], targets), rtol=1e-6)
+    gradient = jax.grad(
+        lambda z: smoothed_cross_entropy(jnp.where(trained[None], z, -jnp.inf), labels, trained, 0.2).sum()
+    )
+    assert (gradient(logits)[:, 3] == 0).all()
+
+
+def one_step(learner, synthetic=(False,) * 8, labels=None):
+    """The state after a step on the first eight images."""
+    first = task(0, [0, 1, 2, 3], [0, 1, 2, 3])
+    labels = learner.data.labels[:8] if labels is None else labels
+    batch = Images(learner.data.images[:8], labels, jnp.asarray(synthetic))
+    state = learner.begin(
+        learner.init(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3))), first, jax.random.key(1)
+    )
+    return learner.step(state, batch, jax.random.key(2))
+
+
+def test_a_synthetic_image_of_weight_zero_has_no_say_in_the_loss():
+    learner = make_learner().replace(synthetic_weight=0.0)
+    synthetic = (False,) * 6 + (True,) * 2
+    one, _ = one_step(learner, synthetic)
+    other, _ = one_step(learner, synthetic, labels=learner.data.labels[:8].at[6:].set(0))
+    jax.tree.map(np.testing.assert_array_equal, one.classifier, other.classifier)
+    whole, _ = one_step(learner.replace(synthetic_weight=1.0), synthetic)
+    assert not np.allclose(whole.classifier["bias"], one.classifier["bias"])
+
+
+def test_synthetic_images_may_be_left_as_they_are_while_real_ones_are_changed():
+    changed = Augmentation(brightness=0.5)
+    learner = make_learner().replace(augmentation=changed, synthetic_augmentation=Augmentation())
+    real, synthetic = (one_step(learner, (flag,) * 8)[1]["loss"] for flag in (False, True))
+    unchanged = one_step(make_learner())[1]["loss"]
+    assert synthetic == unchanged
+    assert one_step(make_learner().replace(augmentation=changed))[1]["loss"] == real
+
+
+def test_what_is_frozen_is_the_moving_average_where_there_is_one():
+    learner = make_learner().replace(average_decay=0.5)
+    start = learner.init(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))
+    state, _ = one_step(learner)
+    variables, _ = learner.frozen(state)
+    # the first step's weight is min(0.5, 1 / 10)
+    for average, before, after in zip(*map(jax.tree.leaves, (variables, start.variables, state.variables))):
+        np.testing.assert_allclose(average, 0.1 * before + 0.9 * after, rtol=1e-4, atol=1e-6)
+
+
+def test_classes_that_never_come_have_outputs_of_their_own_and_no_score():
+    learner = make_learner(future_rows=(2, 3)).replace(other_classes=2)
+    learner = learner.replace(data=learner.data._replace(labels=learner.data.labels.at[3].set(CLASSES + 1)))
+    state, training, _ = train(learner, task(0, [0, 1], [0, 1]))
+    assert training.trained.tolist() == [True, True, True, False, False, True]
+    assert learner.scores(state, augment.to_float(learner.data.images)).shape == (24, CLASSES)

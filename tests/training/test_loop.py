@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxcil import convolution
-from jaxcil.data import augment
+from jaxcil.data import augment, batches
 from jaxcil.heads import ncm
 from jaxcil.learners.fpcil import FPCIL, Images
 from jaxcil.parallel import mesh, sweep
@@ -204,3 +204,38 @@ def test_policies_of_the_axis_of_runs_agree_exactly_on_elementwise_work():
     outs = [sweep.over_runs(step, policy)(*arguments) for policy in ("vmap", "map", "loop")]
     assert_trees(outs[0], outs[1], rtol=0)
     assert_trees(outs[0], outs[2], rtol=0)
+
+
+def run_counter(data, rows, batch_size=5):
+    states = Counter(jnp.zeros(2), jnp.zeros(2, jnp.int32))
+    return loop.train(
+        loop.program(count),
+        states,
+        data,
+        rows,
+        jax.random.split(jax.random.key(0), 2),
+        steps=4,
+        batch_size=batch_size,
+        chunk=3,
+        mesh=mesh.training_mesh(2, jax.devices()[:1]),
+    )
+
+
+def test_images_that_come_batch_by_batch_are_each_seen_once_by_every_run():
+    asked = []
+
+    def stream(first, number):
+        asked.append((first, number))
+        return jnp.arange(first * 5, (first + number) * 5, dtype=jnp.float32)
+
+    states = run_counter(stream, ())
+    assert asked == [(0, 3), (3, 3)]
+    assert states.total.tolist() == [sum(range(20))] * 2
+
+
+def test_parts_fill_a_fixed_share_of_every_batch():
+    data = jnp.concatenate([jnp.zeros(6), jnp.ones(4)])
+    parts = (batches.Part(np.arange(6), 3), batches.Part(np.arange(6, 10), 2))
+    assert run_counter(data, parts).total.tolist() == [4 * 2.0] * 2
+    with pytest.raises(ValueError, match="do not make a batch of 6"):
+        run_counter(data, parts, batch_size=6)

@@ -1,0 +1,94 @@
+"""What a config's `extractor` becomes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxcil import recipe
+from jaxcil.cli.main import _shipped
+from jaxcil.errors import InputError
+from jaxcil.run_settings import check, defaults
+
+
+def settings(**changes):
+    config = defaults()
+    config.extractor.update({"steps": 10, **changes})
+    return config.extractor
+
+
+def test_epochs_are_passes_over_the_first_task_and_so_are_milestones_and_warm_up():
+    made = recipe.training(
+        settings(steps=None, epochs=160, schedule="step", milestones=(80, 120), warmup=5, batch_size=128),
+        first_task_images=25000,
+    )
+    assert made["steps"] == 160 * 195
+    assert made["optimizer"].milestones == (80 * 195, 120 * 195)
+    assert made["optimizer"].warmup_steps == 5 * 195
+
+
+def test_steps_are_steps_whatever_the_first_task_is():
+    assert (
+        recipe.training(settings(steps=7), 3)["steps"]
+        == recipe.training(settings(steps=7), 30000)["steps"]
+        == 7
+    )
+
+
+def test_the_augmentation_has_a_field_for_every_one_that_there_is():
+    made = recipe.training(settings(), 100)["augmentation"]
+    assert {field.name for field in dataclasses.fields(made)} == set(defaults().extractor.augmentation)
+    assert made(jax.random.key(0), images := jnp.zeros((1, 4, 4, 3))) is images  # the default changes nothing
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in sorted(_shipped()) if n.endswith("cifar100") or n == "fpcil_cifar10"]
+)
+def test_published_recipes_pass_the_checks_of_a_run(name):
+    scope = {}
+    exec(_shipped()[name].read_text(), scope)
+    config = scope["get_config"]()
+    check(config)
+    recipe.training(config.extractor, 25000)
+    recipe.network(config.extractor, jax.lax.conv_general_dilated)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 3}, "one of them; got 10, 3"),
+        ({"steps": None}, "one of them; got None, None"),
+        ({"augmentation.policy": "autoaugmnt"}, "Did you mean 'autoaugment'"),
+        ({"schedule": "linear"}, "no schedule 'linear'"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(change, message):
+    config = defaults()
+    config.extractor.steps = 10
+    config.extractor.update_from_flattened_dict(change)
+    with pytest.raises(InputError, match=message):
+        recipe.training(config.extractor, 100)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"extractor.classifier": "cosin"}, "no classifier 'cosin'.*Did you mean 'cosine'"),
+        ({"extractor.dtype": "float16"}, "no dtype 'float16'"),
+        ({"extractor.label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\)"),
+        ({"extractor.average_decay": 1.0}, r"average_decay must lie in \[0, 1\)"),
+        ({"extractor.batch_size": 0}, r"extractor\.batch_size must be at least 1"),
+        ({"future_proof.share": 1.0}, "must leave real and other images in a batch of 128"),
+        ({"future_proof.loss_weight": -1.0}, "must not be negative"),
+        ({"future_proof.images_a_class": 0}, "must be at least 1"),
+        ({"future_proof.source": "somewhere"}, r"needs future_proof\.classes"),
+        ({"extractors": ("shuffled_label",)}, "no extractor 'shuffled_label'.*'shuffled_labels'"),
+    ],
+)
+def test_runs_that_cannot_be_are_refused(change, message):
+    config = defaults()
+    config.extractor.steps = 10
+    config.update_from_flattened_dict(change)
+    with pytest.raises(InputError, match=message):
+        check(config)
