@@ -31,8 +31,9 @@ from jaxcil import convolution, files, heads, incremental, keys, recipe, saved_e
 from jaxcil.data import augment, datasets
 from jaxcil.data.batches import Part
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.evaluation import metrics, plots, report
+from jaxcil.evaluation import metrics, plots, report, result_writers
 from jaxcil.evaluation.classifier import in_batches
+from jaxcil.evaluation.finished_runs import SCHEMA
 from jaxcil.future_images import AUXILIARY, Auxiliary, auxiliary, select
 from jaxcil.learners.fpcil import FPCIL, ExtractorState, Images
 from jaxcil.parallel import mesh
@@ -46,7 +47,6 @@ from jaxcil.training.state import Task
 from jaxcil.workdir import Timing, remember_config, remember_data
 
 HELD_OUT_SHARE = 0.1
-SCHEMA = 1
 
 
 class Benchmark(NamedTuple):
@@ -94,14 +94,14 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
             states = _train_extractor(config, learner, chunk_program, benchmark, extra, name, workdir)
         with timing.of(f"heads on {name}"):
             runs += _evaluate_heads(config, featurise, states, programs, benchmark, name, workdir)
-    results = _results(config, benchmark.scenario, runs)
+    results = _results(config, benchmark, runs)
     if extra is not None and config.synthetic.get("filter"):
         results["synthetic_filter"] = filters.summary(config.synthetic.path, config.synthetic.filter)
-    files.write_json(workdir / "results.json", results)
-    sizes = _test_images(benchmark).tolist()
-    columns = min(3, len(config.heads))
-    plots.accuracy_curves(results, workdir / "accuracy.png", columns=columns, test_images=sizes)
-    report.write_report(workdir, results, test_images=sizes)
+    plots.accuracy_curves(results, workdir / "accuracy.png", columns=min(3, len(config.heads)))
+    report.write_report(workdir, results)
+    result_writers.write_results(
+        workdir, results, ("csv", "tensorboard", "json")
+    )  # the last says that all is there
     return results
 
 
@@ -205,7 +205,7 @@ def _train_extractor(
             chunk_program,
             loop.begin(_begin, learner, task, run_keys),
             learner.data,
-            _parts(config, learner, task),
+            _parts(config, learner, task, name),
             run_keys,
             steps=learner.steps,
             batch_size=settings.batch_size,
@@ -222,11 +222,11 @@ def _of_seeds(stacked: Any, seeds: int) -> list[Any]:
     return [jax.tree.map(lambda leaf, n=n: leaf[n], stacked) for n in range(seeds)]
 
 
-def _parts(config: Any, learner: FPCIL, task: Task) -> list[Part]:
+def _parts(config: Any, learner: FPCIL, task: Task, name: str) -> list[Part]:
     """What each batch is made of: one part of all rows, or real first and auxiliary rows in a fixed proportion."""
     first, others = np.asarray(task.rows), np.asarray(learner.future_rows)
     size, share = config.extractor.batch_size, config.future_proof.share
-    if share is None or (others < 0).all():
+    if share is None or name not in AUXILIARY:
         return [Part(np.concatenate([first, others]), size)]
     other = round(share * size)
     return [Part(first, size - other), Part(others, other)]
@@ -318,8 +318,9 @@ def _entry(measured: incremental.Measured, number: int, sizes: np.ndarray) -> di
         "last_accuracy": metrics.last_accuracy(matrix, sizes),
         "forgetting": metrics.forgetting(matrix),
         "backward_transfer": metrics.backward_transfer(matrix),
-        "top_5_accuracy": measured.top_5_accuracy[number].tolist(),
-        "calibration_error": measured.calibration_error[number].tolist(),
+        "average_incremental_top_5_accuracy": float(measured.top_5_accuracy[number].mean()),
+        "last_top_5_accuracy": float(measured.top_5_accuracy[number, -1]),
+        "last_calibration_error": float(measured.calibration_error[number, -1]),
     }
 
 
@@ -329,7 +330,8 @@ def _test_images(benchmark: Benchmark) -> np.ndarray:
     return np.bincount(tasks, minlength=benchmark.scenario.num_tasks)
 
 
-def _results(config: Any, scenario: Scenario, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _results(config: Any, benchmark: Benchmark, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    scenario = benchmark.scenario
     packages = ("jaxcil", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
     return {
         "schema": SCHEMA,
@@ -343,6 +345,7 @@ def _results(config: Any, scenario: Scenario, runs: list[dict[str, Any]]) -> dic
         "class_names": list(scenario.class_names),
         "class_order_hash": scenario.class_order_hash,
         "task_sizes": list(scenario.task_sizes),
+        "test_images": _test_images(benchmark).tolist(),
         "conventions": {"average": "images", "forgetting": "up_to_last"},
         "runs": runs,
         "summary": report.summarise(runs),

@@ -23,6 +23,7 @@ VERBS = {
     "train-generator": "train a small Stable Diffusion",
     "convert-pipeline": "make a folder of safetensors from a checkpoint, pickles or a LoRA",
     "calibrate-sampler": "fit the noise of a sampler to a model at few calls",
+    "report": "put finished runs side by side on one page",
     "evaluate-synthetic": "measure what a synthetic image set is worth",
     "compare-samplers": "measure the quality of samplers against their number of calls",
     "plan-pod": "say what drawing such a set takes of a TPU pod",

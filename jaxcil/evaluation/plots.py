@@ -1,8 +1,8 @@
-"""Accuracy curves of a run, as a PNG."""
+"""Accuracy curves of one run or of several, as a PNG."""
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,8 @@ from matplotlib.figure import Figure
 
 from jaxcil import files
 from jaxcil.evaluation.metrics import seen_accuracy
+from jaxcil.evaluation.names import EXTRACTORS, extractor_name, in_order, method_name
 
-METHODS = {"ncm": "NCM", "fetril": "FeTrIL", "fecam": "FeCAM"}
-EXTRACTORS = {
-    "plain": "plain",
-    "future_proof": "FPCIL",
-    "real_future": "real future images (upper bound)",
-    "shuffled_labels": "shuffled labels",
-    "known_classes": "known classes",
-}
 # Okabe and Ito's palette; marker and dashes tell the lines apart in grey as well
 STYLES = {
     "plain": ("#d55e00", "s", "-"),
@@ -38,7 +31,6 @@ def accuracy_curves(
     path: str | os.PathLike | io.BytesIO,
     *,
     columns: int = 1,
-    test_images: Sequence[int] | None = None,
 ) -> None:
     """Draws the accuracy over all classes seen, after each task: one panel a method, one line an extractor.
 
@@ -48,23 +40,48 @@ def accuracy_curves(
       results: what results.json holds.
       path: a PNG file, written whole or not at all; or a buffer.
       columns: panels side by side.
-      test_images: [T], the test images of each task; None takes as many for every class.
     """
-    methods = list(dict.fromkeys(run["method"] for run in results["runs"]))
-    columns = min(columns, len(methods))
-    rows = -(-len(methods) // columns)
+    sizes = np.asarray(results.get("test_images", results["task_sizes"]))
+    curves: dict[str, dict[str, list[np.ndarray]]] = {}
+    for run in results["runs"]:
+        accuracy = seen_accuracy(np.array(run["accuracy_matrix"], np.float64), sizes)
+        curves.setdefault(run["method"], {}).setdefault(run["extractor"], []).append(accuracy)
+    draw_curves(curves, np.cumsum(results["task_sizes"]), path, columns=columns)
+
+
+def draw_curves(
+    curves: Mapping[str, Mapping[str, Sequence[np.ndarray]]],
+    classes_seen: np.ndarray,
+    path: str | os.PathLike | io.BytesIO,
+    *,
+    columns: int,
+) -> None:
+    """Draws curves of accuracy: one panel a method, one line an extractor.
+
+    Lines are means over runs, bands one standard deviation (n - 1). In one row or one column the names stand at the
+    ends of the lines; in a grid, once above it.
+
+    Args:
+      curves: method -> extractor -> a curve [T] of fractions for each run.
+      classes_seen: [T], after each task.
+      path: a PNG file, written whole or not at all; or a buffer.
+      columns: panels side by side.
+    """
+    columns = min(columns, len(curves))
+    rows = -(-len(curves) // columns)
     figure = Figure((PANEL[0] * columns, PANEL[1] * rows), dpi=160, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    sizes = test_images or results["task_sizes"]
-    for method, axis in zip(methods, axes):
-        runs = [run for run in results["runs"] if run["method"] == method]
-        _panel(axis, runs, classes_seen=np.cumsum(results["task_sizes"]), sizes=np.asarray(sizes))
-        axis.set_title(METHODS.get(method, method), loc="left", fontsize=12, fontweight="bold", color=INK)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+    for method, axis in zip(curves, axes):
+        _panel(axis, curves[method], classes_seen)
+        axis.set_title(method_name(method), loc="left", fontsize=12, fontweight="bold", color=INK)
     axes[0].set_ylim(top=min(axes[0].get_ylim()[1], 102))
-    for axis in axes[: len(methods)]:
-        _direct_labels(axis)
-    for axis in axes[len(methods) :]:
+    if rows > 1 and columns > 1:
+        _legend(figure, axes[: len(curves)], columns)
+    else:
+        for axis in axes:
+            _direct_labels(axis)
+    for axis in axes[len(curves) :]:
         axis.set_axis_off()
     figure.supxlabel("classes seen", fontsize=10, color=INK)
     figure.supylabel("accuracy over all classes seen (%)", fontsize=10, color=INK)
@@ -76,16 +93,10 @@ def accuracy_curves(
         files.write(path, picture.getvalue())
 
 
-def _panel(axis: Axes, runs: list[dict[str, Any]], *, classes_seen: np.ndarray, sizes: np.ndarray) -> None:
-    for extractor in dict.fromkeys(run["extractor"] for run in runs):
-        curves = 100 * np.stack(
-            [
-                seen_accuracy(np.array(run["accuracy_matrix"], np.float64), sizes)
-                for run in runs
-                if run["extractor"] == extractor
-            ]
-        )
-        mean = curves.mean(axis=0)
+def _panel(axis: Axes, curves: Mapping[str, Sequence[np.ndarray]], classes_seen: np.ndarray) -> None:
+    for extractor in in_order(curves, EXTRACTORS):
+        stacked = 100 * np.stack(curves[extractor])
+        mean = stacked.mean(axis=0)
         color, marker, dashes = STYLES.get(extractor, ("#000000", "x", "-"))
         axis.plot(
             classes_seen,
@@ -93,10 +104,10 @@ def _panel(axis: Axes, runs: list[dict[str, Any]], *, classes_seen: np.ndarray, 
             color=color,
             marker=marker,
             linestyle=dashes,
-            label=EXTRACTORS.get(extractor, extractor),
+            label=extractor_name(extractor),
         )
-        if len(curves) > 1:
-            spread = curves.std(axis=0, ddof=1)
+        if len(stacked) > 1:
+            spread = stacked.std(axis=0, ddof=1)
             axis.fill_between(
                 classes_seen, mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0
             )
@@ -105,6 +116,21 @@ def _panel(axis: Axes, runs: list[dict[str, Any]], *, classes_seen: np.ndarray, 
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#999999")
     axis.tick_params(labelsize=10, colors=INK, labelbottom=True, labelleft=True)
+
+
+def _legend(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
+    """The names of all lines, above the grid."""
+    lines = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
+    names = in_order(lines, EXTRACTORS.values())
+    figure.legend(
+        [lines[name] for name in names],
+        names,
+        loc="outside upper center",
+        ncol=2 * columns - 1,  # as many as have room above the panels
+        fontsize=11,
+        frameon=False,
+        labelcolor=INK,
+    )
 
 
 def _direct_labels(axis: Axes) -> None:

@@ -1,7 +1,5 @@
 """What a run found: the summary over seeds, the table that the command prints, and one self-contained page."""
 
-import base64
-import importlib.resources
 import io
 import json
 import os
@@ -9,17 +7,22 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 
 from jaxcil import files
-from jaxcil.evaluation.plots import EXTRACTORS, METHODS, accuracy_curves
+from jaxcil.evaluation.names import (
+    CONTROLS,
+    EXTRACTORS,
+    FURTHER_METRICS,
+    METRICS,
+    extractor_name,
+    in_order,
+    method_name,
+)
+from jaxcil.evaluation.pages import classes_a_task, count, inline, render
+from jaxcil.evaluation.plots import accuracy_curves
+from jaxcil.evaluation.spread import paired, share_of_gap
 
-METRICS = {
-    "average_incremental_accuracy": "average incremental accuracy",
-    "last_accuracy": "last accuracy",
-    "forgetting": "forgetting",
-}
 CONVENTIONS = {
     "images": "every test image counts the same",
     "tasks": "every task counts the same",
@@ -38,48 +41,48 @@ class Gain(NamedTuple):
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mean, standard deviation (n - 1; None for one seed) and number of seeds of every metric.
+    """Mean, standard deviation (n - 1; None for one seed) and number of seeds of every metric that all runs have.
 
     Args:
       runs: the "runs" of results.json.
 
     Returns:
-      Its "summary": one entry a method and extractor, method by method, in the order in which they first come.
+      Its "summary": one entry a method and extractor, methods in the order in which they first come, extractors
+      in that of every page.
     """
-    methods = dict.fromkeys(run["method"] for run in runs)
-    pairs = dict.fromkeys(
-        (method, r["extractor"]) for method in methods for r in runs if r["method"] == method
-    )
+    extractors = in_order((run["extractor"] for run in runs), EXTRACTORS)
+    metrics = [*METRICS, *(metric for metric in FURTHER_METRICS if all(metric in run for run in runs))]
+    of_pair = {
+        (method, extractor): [r for r in runs if (r["method"], r["extractor"]) == (method, extractor)]
+        for method in dict.fromkeys(run["method"] for run in runs)
+        for extractor in extractors
+    }
     return [
         {
             "method": method,
             "extractor": extractor,
-            **{
-                metric: _statistics(
-                    [r[metric] for r in runs if (r["method"], r["extractor"]) == (method, extractor)]
-                )
-                for metric in METRICS
-            },
+            **{metric: _statistics([run[metric] for run in of_one]) for metric in metrics},
         }
-        for method, extractor in pairs
+        for (method, extractor), of_one in of_pair.items()
+        if of_one
     ]
 
 
 def gains(runs: Sequence[Mapping[str, Any]]) -> list[Gain]:
     """The gain of future-proof over plain extractors, for each method that has both, over the seeds of both."""
-    value = {(r["method"], r["extractor"], r["seed"]): r["average_incremental_accuracy"] for r in runs}
-
-    def differences(method: str, better: str) -> list[float]:
-        seeds = [s for m, e, s in value if (m, e) == (method, "plain") and (method, better, s) in value]
-        return [value[method, better, seed] - value[method, "plain", seed] for seed in seeds]
-
+    values: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
+    for run in runs:
+        of_extractor = values.setdefault(run["method"], {}).setdefault(run["extractor"], {})
+        of_extractor["", run["seed"]] = run["average_incremental_accuracy"]
     found = []
-    for method in dict.fromkeys(run["method"] for run in runs):
-        gain, gap = differences(method, "future_proof"), differences(method, "real_future")
+    for method, of in values.items():
+        plain, ours, bound = (of.get(name, {}) for name in ("plain", "future_proof", "real_future"))
+        gain = paired(ours, plain)
         if gain:
-            statistics = _statistics(gain)
-            share = statistics["mean"] / float(np.mean(gap)) if gap and np.mean(gap) > 0 else None
-            found.append(Gain(method, statistics["mean"], statistics["std"], share))
+            statistics = _statistics(list(gain.values()))
+            found.append(
+                Gain(method, statistics["mean"], statistics["std"], share_of_gap(ours, plain, bound))
+            )
     return found
 
 
@@ -87,7 +90,11 @@ def summary_table(results: Mapping[str, Any]) -> str:
     """The results as lines of text: mean and standard deviation over seeds, in percent."""
     header = ["method", "extractor", *METRICS.values()]
     rows = [
-        [_method(entry), _extractor(entry), *(_percent(entry[metric]) for metric in METRICS)]
+        [
+            method_name(entry["method"]),
+            extractor_name(entry["extractor"]),
+            *(_percent(entry[metric]) for metric in METRICS),
+        ]
         for entry in results["summary"]
     ]
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
@@ -99,7 +106,7 @@ def summary_table(results: Mapping[str, Any]) -> str:
 
     lines = [line(header), line(["-" * width for width in widths]), *map(line, rows)]
     lines += [
-        f"FPCIL gains {_points(gain)} points over plain with {METHODS.get(gain.method, gain.method)}"
+        f"FPCIL gains {_points(gain)} points over plain with {method_name(gain.method)}"
         + ("" if gain.share is None else f", {100 * gain.share:.0f} % of the way to real future images")
         for gain in gains(results["runs"])
     ]
@@ -112,7 +119,6 @@ def write_report(
     *,
     contact_sheet: str | os.PathLike | None = None,
     synthetic: Mapping[str, float | str] | None = None,
-    test_images: Sequence[int] | None = None,
 ) -> pathlib.Path:
     """Writes report.html, one page with its pictures inside, and gives its path.
 
@@ -122,39 +128,46 @@ def write_report(
       contact_sheet: a PNG of synthetic images; None looks into the data set that the config names, or else
         the one in the workdir, and shows none if there is none.
       synthetic: figures about the synthetic images, by label, if there are any to show.
-      test_images: as `accuracy_curves` takes them.
     """
     workdir = pathlib.Path(workdir)
     runs = results["runs"]
     sheet = pathlib.Path(contact_sheet) if contact_sheet else _default_sheet(workdir, results["config"])
-    page = _template().render(
+    known = METRICS | FURTHER_METRICS
+    metrics = {metric: known[metric] for metric in known if metric in results["summary"][0]}
+    page = render(
+        "report.html.jinja",
         title=_title(results),
         sentences=_what_was_run(results),
-        metrics=METRICS,
+        metrics=metrics,
         methods={
             name: [
                 {
-                    "extractor": _extractor(entry),
+                    "extractor": extractor_name(entry["extractor"]),
                     "ours": entry["extractor"] == "future_proof",
-                    "cells": [_percent(entry[metric]) for metric in METRICS],
+                    "cells": [_percent(entry[metric]) for metric in metrics],
                 }
                 for entry in results["summary"]
-                if _method(entry) == name
+                if method_name(entry["method"]) == name
             ]
-            for name in dict.fromkeys(map(_method, results["summary"]))
+            for name in dict.fromkeys(method_name(entry["method"]) for entry in results["summary"])
         },
         gains=[
             {
-                "method": METHODS.get(gain.method, gain.method),
+                "method": method_name(gain.method),
                 "points": _points(gain),
                 "share": None if gain.share is None else round(100 * gain.share),
             }
             for gain in gains(runs)
         ],
+        controls={
+            extractor_name(name): CONTROLS[name]
+            for name in in_order((run["extractor"] for run in runs), EXTRACTORS)
+            if name in CONTROLS
+        },
         several_seeds=len({run["seed"] for run in runs}) > 1,
         conventions={name: CONVENTIONS.get(value, value) for name, value in results["conventions"].items()},
-        curves={columns: _curves(results, columns, test_images) for columns in (1, 3)},
-        sheet=_inline(sheet.read_bytes()) if sheet and sheet.exists() else None,
+        curves={columns: _curves(results, columns) for columns in (1, 3)},
+        sheet=inline(sheet.read_bytes()) if sheet and sheet.exists() else None,
         synthetic={label: _figure(value) for label, value in (synthetic or {}).items()},
         versions={**results["versions"], "device": results["device"]},
         class_order=", ".join(map(str, results.get("class_names", results["class_order"]))),
@@ -165,18 +178,8 @@ def write_report(
     return workdir / "report.html"
 
 
-def _template() -> jinja2.Template:
-    source = importlib.resources.files("jaxcil.evaluation").joinpath("report.html.jinja").read_text("utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(source)
-
-
 def _title(results: Mapping[str, Any]) -> str:
-    sizes = results["task_sizes"]
-    steps = f", then {sizes[1]} a task" if len(sizes) > 1 else ""
-    return f"{results['config'].get('dataset', 'a data set')}: {_count(sizes[0], 'class', 'classes')} first{steps}"
+    return f"{results['config'].get('dataset', 'a data set')}: {classes_a_task(results['task_sizes'])}"
 
 
 def _what_was_run(results: Mapping[str, Any]) -> list[str]:
@@ -187,10 +190,9 @@ def _what_was_run(results: Mapping[str, Any]) -> list[str]:
     split = {"test": "the test images", "held_out": "held-out training images"}.get(
         config.get("evaluate_on", "test"), "test images"
     )
-    later = f", then {sizes[1]} a task" if len(sizes) > 1 else ""
     benchmark = (
-        f"The {_count(sum(sizes), 'class', 'classes')} of {config.get('dataset', 'the data set')} come in "
-        f"{_count(len(sizes), 'task', 'tasks')}, {sizes[0]} first{later}, in class order {order}, with "
+        f"The {count(sum(sizes), 'class', 'classes')} of {config.get('dataset', 'the data set')} come in "
+        f"{count(len(sizes), 'task', 'tasks')}, {classes_a_task(sizes)}, in class order {order}, with "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, and are evaluated on {split}."
     )
     synthetic = config.get("synthetic", {})
@@ -219,14 +221,10 @@ def _default_sheet(workdir: pathlib.Path, config: Mapping[str, Any]) -> pathlib.
     return (pathlib.Path(path) if path else workdir / "synthetic") / "contact_sheet.png"
 
 
-def _curves(results: Mapping[str, Any], columns: int, test_images: Sequence[int] | None) -> str:
+def _curves(results: Mapping[str, Any], columns: int) -> str:
     picture = io.BytesIO()
-    accuracy_curves(dict(results), picture, columns=columns, test_images=test_images)
-    return _inline(picture.getvalue())
-
-
-def _inline(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+    accuracy_curves(dict(results), picture, columns=columns)
+    return inline(picture.getvalue())
 
 
 def _statistics(values: Sequence[float]) -> dict[str, Any]:
@@ -246,15 +244,3 @@ def _points(gain: Gain) -> str:
 
 def _figure(value: float | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
-
-
-def _method(entry: Mapping[str, Any]) -> str:
-    return METHODS.get(entry["method"], str(entry["method"]))
-
-
-def _extractor(entry: Mapping[str, Any]) -> str:
-    return EXTRACTORS.get(entry["extractor"], str(entry["extractor"]))

@@ -3,9 +3,11 @@ import io
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxcil.evaluation import plots
+from jaxcil.evaluation.names import EXTRACTORS
 
 
 @pytest.fixture
@@ -56,9 +58,9 @@ def test_lines_are_means_over_seeds_of_the_accuracy_over_all_classes_seen(result
     np.testing.assert_allclose(bands[0][1] - bands[0][0], 2 * 100 * np.std([0.6, 0.7], ddof=1))
 
 
-def test_given_numbers_of_test_images_weigh_the_tasks(results, drawn):
+def test_the_numbers_of_test_images_weigh_the_tasks(results, drawn):
     lines, _ = drawn
-    plots.accuracy_curves(results, io.BytesIO(), test_images=[10, 30])
+    plots.accuracy_curves({**results, "test_images": [10, 30]}, io.BytesIO())
     np.testing.assert_allclose(lines[0][2], [65.0, (25 + 3 * 45) / 4])
 
 
@@ -84,6 +86,25 @@ def test_panels_stand_in_columns(results, columns, shape):
     plots.accuracy_curves(results, buffer, columns=columns)
     with Image.open(buffer) as picture:
         np.testing.assert_allclose(picture.size, 160 * np.array(plots.PANEL) * shape, atol=1)
+
+
+def test_extractors_have_one_order_and_one_colour_whatever_that_of_the_runs(results, drawn):
+    lines, _ = drawn
+    for name in ("known_classes", "shuffled_labels"):
+        results["runs"] += [run | {"extractor": name} for run in results["runs"][:6]]
+    results["runs"].reverse()
+    plots.accuracy_curves(results, io.BytesIO())
+    assert [label for label, _, _ in lines[:5]] == list(EXTRACTORS.values())
+    assert len({style[0] for style in plots.STYLES.values()}) == len(EXTRACTORS)
+
+
+def test_a_grid_of_panels_names_each_line_once(results, monkeypatch):
+    legends, annotated = [], []
+    monkeypatch.setattr(Figure, "legend", lambda figure, lines, names, **style: legends.append(names))
+    monkeypatch.setattr(Axes, "annotate", lambda *args, **style: annotated.append(args))
+    plots.accuracy_curves(results, io.BytesIO(), columns=2)
+    assert legends == [["plain", "FPCIL", "real future images (upper bound)"]]
+    assert annotated == []
 
 
 @pytest.mark.parametrize("columns", [1, 3])

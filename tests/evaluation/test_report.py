@@ -73,8 +73,9 @@ def test_gain_is_paired_by_seed_over_the_seeds_of_both():
     runs = [run("ncm", "plain", 0, 0.3), run("ncm", "plain", 1, 0.7), run("ncm", "plain", 2, 0.1)]
     runs += [run("ncm", "future_proof", 1, 0.82), run("ncm", "future_proof", 0, 0.4)]
     runs += [run("ncm", "real_future", 0, 0.5)]
+    # The share is over the seeds of all three: 0.1 of 0.2
     (gain,) = report.gains(runs)
-    np.testing.assert_allclose([gain.mean, gain.std, gain.share], [0.11, np.sqrt(2) / 100, 0.55], rtol=1e-9)
+    np.testing.assert_allclose([gain.mean, gain.std, gain.share], [0.11, np.sqrt(2) / 100, 0.5], rtol=1e-9)
 
 
 def test_without_a_gap_to_the_bound_no_share_of_it_is_told():
@@ -139,6 +140,32 @@ def test_a_data_set_that_the_config_names_gives_the_contact_sheet_and_the_senten
     results["config"]["synthetic"]["filter"] = "good"
     page = report.write_report(tmp_path / "run", results).read_text()
     assert f"from the data set {tmp_path}, those that its filter good keeps." in page
+
+
+def test_extractors_stand_in_one_order_whatever_that_of_the_runs(results):
+    results["runs"].reverse()
+    assert [entry["extractor"] for entry in report.summarise(results["runs"])] == [
+        "plain",
+        "future_proof",
+        "real_future",
+    ] * 2
+
+
+def test_a_metric_is_told_where_every_run_has_it(results, tmp_path):
+    for entry in results["runs"]:
+        entry["last_calibration_error"] = 0.125
+    results["summary"] = report.summarise(results["runs"])
+    page = report.write_report(tmp_path, results).read_text()
+    assert "<th>last calibration error</th>" in page
+    assert "<td>12.5 ± 0.0</td>" in page
+    del results["runs"][0]["last_calibration_error"]
+    assert "last_calibration_error" not in report.summarise(results["runs"])[0]
+
+
+def test_the_page_says_what_its_controls_are(results, tmp_path):
+    results["runs"] += [run("ncm", "known_classes", seed, 0.5) for seed in (0, 1, 2)]
+    page = report.write_report(tmp_path, results).read_text()
+    assert "Known classes: as many synthetic images, of first-task classes only." in page
 
 
 def test_equal_results_give_equal_bytes(results, tmp_path):

@@ -1,0 +1,64 @@
+"""Spread over training seeds and over class orders, apart, and gains paired by both.
+
+With x[o, s] the value of training seed s under class order o, m_o the mean over the S_o seeds of order o,
+
+    mean     = mean_o m_o                                                                    (1)
+    seeds^2  = sum_{o, s} (x[o, s] - m_o)^2 / sum_o (S_o - 1)                                (2)
+    orders^2 = sum_o (m_o - mean)^2 / (O - 1)                                                (3)
+
+(2) is the deviation within an order, pooled over orders: what a new training would change. (3) is that of the order
+means: what another class order would change. It holds what the seeds leave in those means, about seeds^2 / S.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+Pair = tuple[str, int]  # class order, training seed
+
+
+class Spread(NamedTuple):
+    """A mean over runs, and how far runs lie from it, by cause."""
+
+    mean: float
+    seeds: float | None  # equation (2); None where no order has two seeds
+    orders: float | None  # equation (3); None for one order
+    counts: tuple[int, ...]  # seeds of each order
+
+
+def spread(values: Mapping[Pair, float]) -> Spread:
+    """Equations (1) to (3) of at least one value, by class order and training seed."""
+    of_order: dict[str, list[float]] = {}
+    for (order, _), value in values.items():
+        of_order.setdefault(order, []).append(value)
+    groups = [np.asarray(group) for group in of_order.values()]
+    means = np.array([group.mean() for group in groups])
+    free = sum(len(group) - 1 for group in groups)
+    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    return Spread(
+        mean=float(means.mean()),
+        seeds=float(np.sqrt(within / free)) if free else None,
+        orders=float(means.std(ddof=1)) if len(means) > 1 else None,
+        counts=tuple(map(len, groups)),
+    )
+
+
+def paired(values: Mapping[Pair, float], base: Mapping[Pair, float]) -> dict[Pair, float]:
+    """What each value has more than the base of the same class order and seed, where there are both."""
+    return {pair: value - base[pair] for pair, value in values.items() if pair in base}
+
+
+def share_of_gap(
+    values: Mapping[Pair, float], plain: Mapping[Pair, float], bound: Mapping[Pair, float]
+) -> float | None:
+    """The gain over plain as a share of the bound's: a ratio of means over the pairs that all three have.
+
+    None where they share no pair, or where the bound gains nothing.
+    """
+    gaps = paired(bound, plain)
+    gains = {pair: gain for pair, gain in paired(values, plain).items() if pair in gaps}
+    if not gains:
+        return None
+    gap = spread({pair: gaps[pair] for pair in gains}).mean
+    return spread(gains).mean / gap if gap > 0 else None
