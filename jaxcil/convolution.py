@@ -9,9 +9,17 @@ stride s and cotangent dy [B, H', W', O], both gradients are convolutions in tha
     dx = conv(dy dilated by s, w flipped in space, I and O exchanged)                     (1)
     dw = conv(x as [I, H, W, B], dy as [H', W', B, O] dilated by s), transposed back      (2)
 
-and a vmap over weights runs one convolution after the other. On other platforms stock gradients and stock
-batching are kept, since those compilers match them to kernels of their own. Forward mode does not pass the
-`custom_vjp`: a network that is only evaluated takes `jax.lax.conv_general_dilated`.
+and a vmap over weights runs one convolution after the other. Thin layers leave vector units idle, so that q
+neighbouring columns of an output (or of dy) are taken as q O channels, which is the same memory:
+
+    y as [B, H', W' / q, q O] = conv(x, w at q shifts side by side, stride (s, q s))      (3)
+
+A kernel of width w then multiplies q - 1 columns of zeros more, and is faster all the same: 16 channels of 32x32
+took 0.70 of the time, the first layer's 3 input channels 0.36. Equation (2) is summed over blocks of images that
+stay in the cache; transposed as a whole, x and dy cost more than the product itself (0.45 to 0.75 of the time).
+On other platforms stock gradients and stock batching are kept, since those compilers match them to kernels of
+their own. Forward mode does not pass the `custom_vjp`: a network that is only evaluated takes
+`jax.lax.conv_general_dilated`.
 """
 
 import functools
@@ -24,6 +32,10 @@ from jax import Array, lax
 
 # Up to this many weights a vmap is unrolled; beyond it a loop keeps the program small, at some speed.
 UNROLLED = 8
+# Output channels from which the CPU's convolution is at its full speed, and columns taken together to have as many.
+LANES, MOST_COLUMNS = 32, 4
+FEW_INPUTS = 8
+CACHED = 2**18  # numbers of a block of images that stay in a core's cache
 
 
 class _Window(NamedTuple):
@@ -111,10 +123,34 @@ def _stock(window: _Window, x: Array, w: Array) -> Array:
     )
 
 
+def _alone(window: _Window, x: Array, w: Array) -> Array:
+    return lax.platform_dependent(
+        x, w, cpu=functools.partial(_columns_at_once, window), default=functools.partial(_stock, window)
+    )
+
+
+def _columns_at_once(window: _Window, x: Array, w: Array) -> Array:
+    """Equation (3): q neighbouring columns of the output as q O channels, whose memory is the same."""
+    q = _thinness(w, LANES if w.shape[2] >= FEW_INPUTS else 2 * LANES)
+    shape = jax.eval_shape(functools.partial(_stock, window), x, w).shape
+    dilated = window.lhs_dilation != (1, 1) or window.rhs_dilation != (1, 1)
+    if q == 1 or shape[2] % q or dilated:
+        return _stock(window, x, w)
+    down, across = window.strides
+    shifted = [jnp.pad(w, ((0, 0), (j * across, (q - 1 - j) * across), (0, 0), (0, 0))) for j in range(q)]
+    packed = window._replace(strides=(down, q * across))
+    return _stock(packed, x, jnp.concatenate(shifted, axis=-1)).reshape(shape)
+
+
+def _thinness(w: Array, lanes: int) -> int:
+    """Columns that together fill the lanes; 1 where a kernel is so narrow that most of the work would be on zeros."""
+    return 1 if w.shape[1] == 1 else max(1, min(MOST_COLUMNS, lanes // w.shape[-1]))
+
+
 @functools.cache
 def _batchable(window: _Window):
     """The convolution of one window with its rule for vmap; cached, so that equal windows share one trace."""
-    single = jax.custom_batching.custom_vmap(functools.partial(_stock, window))
+    single = jax.custom_batching.custom_vmap(functools.partial(_alone, window))
 
     @single.def_vmap
     def rule(axis_size: int, in_batched: list[bool], x: Array, w: Array) -> tuple[Array, bool]:
@@ -150,7 +186,7 @@ def _backward(window: _Window, residuals: tuple[Array, Array], dy: Array) -> tup
         return jax.vjp(functools.partial(_stock, window), x, w)[1](dy)
 
     def canonical(x: Array, w: Array, dy: Array) -> tuple[Array, Array]:
-        return _input_gradient(window, x, w, dy), _weight_gradient(window, x, w, dy)
+        return _input_gradient(window, x, w, dy), _weight_gradient_by_blocks(window, x, w, dy)
 
     return lax.platform_dependent(*residuals, dy, cpu=canonical, default=stock)
 
@@ -169,15 +205,52 @@ def _input_gradient(window: _Window, x: Array, w: Array, dy: Array) -> Array:
     return _batchable(transposed)(dy, jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2))
 
 
+def _weight_gradient_by_blocks(window: _Window, x: Array, w: Array, dy: Array) -> Array:
+    """Equation (2) summed over blocks of images."""
+    blocks = _blocks(x, w, dy)
+
+    def block(images: Array, n: Array) -> Array:
+        # every so many images, not neighbours: a batch that is spread over devices stays where it is
+        apart = images.reshape(-1, blocks, *images.shape[1:])
+        return lax.dynamic_index_in_dim(apart, n, axis=1, keepdims=False)
+
+    def add(n: Array, total: Array) -> Array:
+        return total + _weight_gradient(window, block(x, n), w, block(dy, n))
+
+    # the sum of blocks is no worse than one product in the precision of its factors
+    zeros = jnp.zeros(w.shape, jnp.promote_types(w.dtype, jnp.float32))
+    return lax.fori_loop(0, blocks, add, zeros).astype(w.dtype)
+
+
+def _blocks(x: Array, w: Array, dy: Array) -> int:
+    """How many equal blocks of images fit the cache; 1 where the fitting divisors of B are much too small.
+
+    A block is never smaller than the gradient, which every block is added to.
+    """
+    images = x.shape[0]
+    fitting = max(CACHED, w.size) * images / (x.size + dy.size)
+    sizes = [size for size in range(1, images + 1) if images % size == 0 and size <= fitting]
+    return images // sizes[-1] if sizes and sizes[-1] >= fitting / 4 else 1
+
+
 def _weight_gradient(window: _Window, x: Array, w: Array, dy: Array) -> Array:
-    """Equation (2). The padding is what makes the output as large as w."""
-    padding = []
-    for axis, stride in enumerate(window.strides):
+    """Equation (2). The padding is what makes the output as large as w.
+
+    Thin dy enters with q neighbouring columns as channels, each of which finds the gradient at a shift of its own.
+    """
+    outputs = dy.shape[-1]
+    q = _thinness(w, LANES)
+    q = 1 if dy.shape[2] % q else q
+    dy = dy.reshape(*dy.shape[:2], dy.shape[2] // q, q * outputs)
+    columns = w.shape[1] + (q - 1) * window.strides[1]
+    padding, dilation = [], (window.strides[0], q * window.strides[1])
+    for axis, size in enumerate((w.shape[0], columns)):
         before = window.padding[axis][0]
-        dilated = (dy.shape[1 + axis] - 1) * stride + 1
-        padding.append((before, w.shape[axis] - x.shape[1 + axis] - before + dilated - 1))
-    correlation = _Window(
-        (1, 1), (padding[0], padding[1]), rhs_dilation=window.strides, precision=window.precision
-    )
+        dilated = (dy.shape[1 + axis] - 1) * dilation[axis] + 1
+        padding.append((before, size - x.shape[1 + axis] - before + dilated - 1))
+    correlation = _Window((1, 1), (padding[0], padding[1]), rhs_dilation=dilation, precision=window.precision)
     gradient = _batchable(correlation)(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3))
-    return gradient.transpose(1, 2, 0, 3)
+    parts = [
+        gradient[:, :, j * window.strides[1] :, j * outputs :][:, :, : w.shape[1], :outputs] for j in range(q)
+    ]
+    return jnp.stack(parts).sum(0).transpose(1, 2, 0, 3)

@@ -1,5 +1,6 @@
 """How a config's `extractor` says that an extractor is made and trained."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,15 +11,21 @@ from jax import Array
 from jaxcil.data.augment import Augmentation
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.extractors.classifier import Cosine, Linear
+from jaxcil.extractors.resnet import ResNet18
 from jaxcil.extractors.resnet_cifar import ResNetCIFAR
+from jaxcil.extractors.resnet_rebuffi import ResNetRebuffi
 from jaxcil.training.optimizer import sgd
 
-CIFAR_BLOCKS = {"resnet8": 1, "resnet14": 2, "resnet20": 3, "resnet32": 5}  # residual blocks a stage
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    **{
-        name: lambda blocks=blocks, **options: ResNetCIFAR(blocks=blocks, convolution=options["convolution"])
-        for name, blocks in CIFAR_BLOCKS.items()
-    },
+    "resnet8": functools.partial(ResNetCIFAR, blocks=1),
+    "resnet14": functools.partial(ResNetCIFAR, blocks=2),
+    "resnet20": functools.partial(ResNetCIFAR, blocks=3),
+    "resnet32": functools.partial(ResNetCIFAR, blocks=5),
+    "resnet32_lucir": functools.partial(ResNetCIFAR, blocks=5, shortcut="B", last_relu=False),
+    "resnet32_podnet": ResNetRebuffi,
+    "resnet18": functools.partial(ResNet18, stem="cifar"),
+    "resnet18_pycil": functools.partial(ResNet18, stem="pycil"),
+    "resnet18_imagenet": functools.partial(ResNet18, stem="imagenet"),
 }
 CLASSIFIERS = {"linear": Linear, "cosine": Cosine}
 DTYPES = ("float32", "bfloat16")
