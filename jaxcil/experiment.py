@@ -107,7 +107,7 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
 
 def load_benchmark(config: Any) -> Benchmark:
     """The real images of a run, with labels that are positions in the class order."""
-    source = (config.image_size, config.data_dir)
+    source = (config.image_size, config.data_dir, config.classes)
     train = datasets.load(config.dataset, "train", *source)
     if config.evaluate_on == "held_out":  # to choose settings by, without a look at the test images
         train, test = datasets.hold_out(train, HELD_OUT_SHARE)
@@ -147,6 +147,7 @@ def scenario_of(config: Any, class_names: tuple[str, ...]) -> Scenario:
         settings.first_classes,
         settings.classes_a_task,
         class_order=order,
+        task_sizes=tuple(settings.task_sizes) or None,
     )
 
 

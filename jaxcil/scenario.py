@@ -1,9 +1,8 @@
 """Class-incremental scenarios: the order of the classes, their split into tasks, and contiguous labels.
 
 A contiguous label is a class's place in the class order, so that the classes of task t are a range and all
-classes seen after it are 0 .. n - 1. Orders and splits follow PyCIL's data manager (LAMDA-CL/PyCIL, f3509b8):
-"seed-N" is numpy's legacy permutation under that seed ("seed-1993" is the order of LUCIR, PyCIL, FeCAM and
-FOSTER), and the last task takes the classes that remain.
+classes seen after it are 0 .. n - 1. Splits follow PyCIL's data manager (LAMDA-CL/PyCIL, f3509b8): the last task takes
+the classes that remain. Orders go by the names of `jaxcil.data.class_orders`.
 """
 
 import dataclasses
@@ -12,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxcil.data.class_names.class_list import WORDNET_ID
+from jaxcil.data.class_orders import OF_CIFAR100, SAME, named_order
 from jaxcil.errors import InputError
 
 
@@ -74,10 +75,11 @@ class Scenario:
 
 def make_scenario(
     class_names: Sequence[str],
-    first_classes: int,
-    classes_a_task: int,
+    first_classes: int | None = None,
+    classes_a_task: int | None = None,
     *,
     class_order: str | Sequence[int] = "seed-1993",
+    task_sizes: Sequence[int] | None = None,
 ) -> Scenario:
     """Splits the classes of a data set into tasks.
 
@@ -85,7 +87,13 @@ def make_scenario(
       class_names: by original class id.
       first_classes: classes of task 0; all of them give one task.
       classes_a_task: classes of each later task; the last takes the remainder.
-      class_order: "seed-N", "label-order", or the original ids in the order wanted.
+      class_order: one of `class_orders.NAMES` ("seed-N", "label-order", "icarl", ...), or the original ids in the order
+        wanted.
+      task_sizes: classes of each task, all of the data set in sum; in place of first_classes and classes_a_task, which
+        then say nothing.
+
+    Raises:
+      InputError: for sizes that cannot be, an unknown order, or that of another data set.
     """
     total = len(class_names)
     if total == 0:
@@ -95,6 +103,42 @@ def make_scenario(
         raise InputError(
             f"class names must differ, because classes are joined by name; given twice: {doubled}."
         )
+    if task_sizes is None:
+        sizes = _equal_sizes(total, first_classes, classes_a_task)
+    else:
+        sizes = _checked_sizes(total, task_sizes)
+    order = resolve_class_order(class_order, total)
+    if (
+        isinstance(class_order, str)
+        and SAME.get(class_order, class_order) in OF_CIFAR100
+        and all(WORDNET_ID.fullmatch(name) for name in class_names)
+    ):
+        raise InputError(
+            f"the class order {class_order!r} is one of CIFAR-100, but these are classes of ImageNet "
+            f"({class_names[0]}, ...). PODNet's own order on ImageNet-Subset and on ImageNet is seed-1993."
+        )
+    return Scenario(tuple(class_names[i] for i in order), order, sizes)
+
+
+def resolve_class_order(order: str | Sequence[int], num_classes: int) -> tuple[int, ...]:
+    """Original class ids by position, from a name of `class_orders.NAMES` or the ids themselves."""
+    if isinstance(order, str):
+        return named_order(order, num_classes)
+    if isinstance(order, int | np.integer):
+        raise InputError(f"class_order must be a name or a tuple of ids; got {order}: 'seed-{order}'?")
+    ids = tuple(int(i) for i in order)
+    if sorted(ids) != list(range(num_classes)):
+        missing = sorted(set(range(num_classes)) - set(ids))
+        raise InputError(
+            f"class_order must name each of the class ids 0 to {num_classes - 1} once; got {len(ids)} ids, "
+            f"missing {missing[:10]}{' ...' if len(missing) > 10 else ''}."
+        )
+    return ids
+
+
+def _equal_sizes(total: int, first_classes: int | None, classes_a_task: int | None) -> tuple[int, ...]:
+    if first_classes is None or classes_a_task is None:
+        raise InputError("give first_classes and classes_a_task, or task_sizes.")
     if not 1 <= first_classes <= total:
         raise InputError(
             f"first_classes must lie in [1, {total}], the classes of the data set; got {first_classes}."
@@ -104,36 +148,20 @@ def make_scenario(
             f"classes_a_task must be at least 1, got {classes_a_task}.\n"
             f"For a single task with all classes set first_classes to {total}."
         )
-    order = resolve_class_order(class_order, total)
     whole, remainder = divmod(total - first_classes, classes_a_task)
-    sizes = (first_classes, *[classes_a_task] * whole, *[remainder] * (remainder > 0))
-    return Scenario(tuple(class_names[i] for i in order), order, sizes)
+    return (first_classes, *[classes_a_task] * whole, *[remainder] * (remainder > 0))
 
 
-def resolve_class_order(order: str | Sequence[int], num_classes: int) -> tuple[int, ...]:
-    """Original class ids by position, from "seed-N", "label-order" or the ids themselves."""
-    if isinstance(order, str):
-        if order == "label-order":
-            return tuple(range(num_classes))
-        kind, _, seed = order.partition("-")
-        if kind == "seed" and seed.isdecimal() and int(seed) < 2**32:
-            # The legacy generator: published class orders are its permutations
-            return tuple(np.random.RandomState(int(seed)).permutation(num_classes).tolist())
+def _checked_sizes(total: int, task_sizes: Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(task_sizes)
+    if not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
+        raise InputError(f"task_sizes must be whole numbers of at least 1, got {sizes}.")
+    if sum(sizes) != total:
         raise InputError(
-            f"class_order must be 'seed-N' (N below 2^32), 'label-order' or a tuple of ids; got {order!r}."
+            f"task_sizes must add up to the {total} classes of the data set; {' + '.join(map(str, sizes)) or 'none'} "
+            f"is {sum(sizes)}."
         )
-    if isinstance(order, int | np.integer):
-        raise InputError(
-            f"class_order must be 'seed-N', 'label-order' or a tuple of ids; got {order}: 'seed-{order}'?"
-        )
-    ids = tuple(int(i) for i in order)
-    if sorted(ids) != list(range(num_classes)):
-        missing = sorted(set(range(num_classes)) - set(ids))
-        raise InputError(
-            f"class_order must name each of the class ids 0 to {num_classes - 1} once; got {len(ids)} ids, "
-            f"missing {missing[:10]}{' ...' if len(missing) > 10 else ''}."
-        )
-    return ids
+    return tuple(int(size) for size in sizes)
 
 
 def check_images(labels: np.ndarray, class_names: Sequence[str], *, split: str = "train") -> None:

@@ -1,4 +1,6 @@
 import hashlib
+import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -20,6 +22,42 @@ def test_seeded_orders_and_label_maps_are_those_of_pycil(golden, n, seed):
     np.testing.assert_array_equal(
         scenario.to_contiguous(np.arange(n)), arrays[f"train_target_map_n{n}_seed{seed}"]
     )
+
+
+@pytest.fixture(scope="module")
+def published():
+    """Lists as they stand in the code of LUCIR, iCaRL and PODNet."""
+    return json.loads((pathlib.Path(__file__).parent / "golden/incremental/class_orders.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        ("seed-1993", "seed-1993"),
+        ("lucir", "seed-1993"),
+        ("pycil", "seed-1993"),
+        ("fecam", "seed-1993"),
+        ("icarl", "icarl"),
+        ("podnet-1", "podnet-1"),
+        ("podnet-2", "podnet-2"),
+        ("podnet-3", "podnet-3"),
+    ],
+)
+def test_named_orders_are_the_published_lists(name, listed, published):
+    assert list(resolve_class_order(name, 100)) == published["cifar100"][listed]
+
+
+def test_two_orders_that_both_say_seed_1993_differ():
+    assert resolve_class_order("lucir", 100)[:3] == (68, 56, 78)
+    assert resolve_class_order("icarl", 100)[:3] == (87, 0, 52)
+
+
+def test_uneven_tasks_have_the_sizes_asked_for():
+    scenario = make_scenario(names(10), class_order="label-order", task_sizes=(4, 1, 3, 2))
+    assert scenario.task_sizes == (4, 1, 3, 2)
+    assert [list(scenario.classes(task)) for task in (1, 2)] == [[4], [5, 6, 7]]
+    # what a config says of equal tasks stands back
+    assert make_scenario(names(10), 5, 1, class_order="label-order", task_sizes=(4, 1, 3, 2)) == scenario
 
 
 def test_task_sizes_are_those_of_pycil(golden):
@@ -52,8 +90,9 @@ def test_names_stand_in_class_order_and_labels_map_to_their_places():
     np.testing.assert_array_equal(scenario.to_contiguous([[0, 1], [2, 2]]), [[1, 2], [0, 0]])
 
 
-def test_label_order_is_the_order_of_the_data_set():
-    assert resolve_class_order("label-order", 4) == (0, 1, 2, 3)
+@pytest.mark.parametrize("name", ["label-order", "fetril"])
+def test_label_order_is_the_order_of_the_data_set(name):
+    assert resolve_class_order(name, 4) == (0, 1, 2, 3)
 
 
 def test_the_hash_is_of_the_names_in_order_and_of_nothing_else():
@@ -75,15 +114,47 @@ def test_the_hash_is_of_the_names_in_order_and_of_nothing_else():
         ((["ant", "bee", "ant"], 1, 1), "given twice: .'ant'"),
     ],
 )
-def test_a_split_that_cannot_be_is_refused(arguments, says):
+def test_equal_tasks_that_cannot_be_are_refused(arguments, says):
     with pytest.raises(InputError, match=says):
         make_scenario(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        ((2, 2), r"add up to the 5 classes of the data set; 2 \+ 2 is 4"),
+        ((3, 3), r"3 \+ 3 is 6"),
+        ((), "none is 0"),
+        ((5, 0), r"whole numbers of at least 1, got \(5, 0\)"),
+        ((2.5, 2.5), "whole numbers"),
+        ((6, -1), "at least 1"),
+        (None, "give first_classes and classes_a_task, or task_sizes"),
+    ],
+)
+def test_uneven_tasks_that_cannot_be_are_refused(sizes, says):
+    with pytest.raises(InputError, match=says):
+        make_scenario(names(5), task_sizes=sizes)
+
+
+@pytest.mark.parametrize("order", ["icarl", "podnet-1", "podnet-2", "podnet-3"])
+def test_an_order_of_cifar100_is_refused_for_other_classes(order):
+    with pytest.raises(
+        InputError, match=f"'{order}' is one of the 100 classes of CIFAR-100, but there are 10"
+    ):
+        make_scenario(names(10), 5, 5, class_order=order)
+    with pytest.raises(
+        InputError, match=f"'{order}' is one of CIFAR-100.*PODNet's own order on ImageNet-Subset"
+    ):
+        make_scenario([f"n{n:08}" for n in range(100)], 50, 5, class_order=order)
 
 
 @pytest.mark.parametrize(
     ("order", "says"),
     [
         ("seed-", "seed-N"),
+        ("icarI", "no class order 'icarI'; there are: seed-N, label-order, .*Did you mean 'icarl'"),
+        ("podnet-4", "Did you mean 'podnet-"),
+        ("seed-4294967296", "N is a number below 2.32"),
         ("seed--1", "seed-N"),
         ("alphabetical", "label-order"),
         (1993, "'seed-1993'"),

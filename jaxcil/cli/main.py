@@ -20,6 +20,7 @@ VERBS = {
     "verify": "find what is damaged in such a set, and draw it again",
     "filter": "keep what a classifier recognises in such a set",
     "import-images": "make a labelled image set from images of another tool",
+    "prepare-data": "make files of a TFDS data set that are read without TensorFlow",
     "train-generator": "train a small Stable Diffusion",
     "convert-pipeline": "make a folder of safetensors from a checkpoint, pickles or a LoRA",
     "calibrate-sampler": "fit the noise of a sampler to a model at few calls",

@@ -36,10 +36,15 @@ def _shuffled(key: Array, rows: Array) -> Array:
     return rows[jnp.argsort(order)]
 
 
+def epoch_order(key: Array, rows: np.ndarray, epoch: int) -> np.ndarray:
+    """The rows int32 [R] of a training in the order of one epoch, the padding (-1) last."""
+    return np.asarray(_shuffled(keys.fold(key, epoch), jnp.asarray(rows, jnp.int32)))
+
+
 @functools.lru_cache(maxsize=64)
 def _epoch(seed: bytes, rows: bytes, epoch: int) -> np.ndarray:
     key = jax.random.wrap_key_data(jnp.frombuffer(seed, jnp.uint32))
-    return np.asarray(_shuffled(keys.fold(key, epoch), jnp.frombuffer(rows, jnp.int32)))
+    return epoch_order(key, np.frombuffer(rows, np.int32), epoch)
 
 
 def schedule(key: Array, rows: np.ndarray, batch_size: int, first: int, count: int) -> np.ndarray:

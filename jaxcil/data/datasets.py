@@ -1,18 +1,21 @@
-"""Labelled image sets, read whole into host memory without TensorFlow."""
+"""Labelled image sets: where they lie, and those that fit read whole into host memory; without TensorFlow."""
 
 import contextlib
-import io
+import os
 import pathlib
 import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from jaxcil.data import records, tfds_sets
+from jaxcil.data.decoding import decoded, whole
+from jaxcil.data.folders import folder_records
+from jaxcil.data.records import Records
 from jaxcil.errors import InputError, unknown_name
 
 EMBEDDED = ("digits",)
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+KNOWN = (*EMBEDDED, *tfds_sets.KNOWN, "tfds:NAME")
 
 
 class ImageSet(NamedTuple):
@@ -23,35 +26,74 @@ class ImageSet(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def load(source: str, split: str, size: int | None = None, data_dir: str | None = None) -> ImageSet:
-    """One split of an embedded data set or of a folder of images.
+def load(
+    source: str, split: str, size: int | None = None, data_dir: str | None = None, classes: str | None = None
+) -> ImageSet:
+    """One split of a data set, whole.
 
     Args:
-      source: "digits", prepared at first use in the user's TFDS folder; or a folder that holds
-        SPLIT/CLASS/*.png (or jpg, webp, bmp), a folder a class.
-      split: for "digits" generator, train or test; else the name of a subfolder.
-      size: side of the images; None keeps that of the files, which must then be one and the same.
+      source: as `open_records` takes it.
+      split: likewise.
+      size: side to which images are brought; None keeps theirs, which must then be one and the same. Sets whose
+        images have a fixed size keep it.
       data_dir: TFDS folder; None takes the user's.
+      classes: as `open_records` takes it.
 
     Raises:
-      InputError: for an unknown name, an empty class, or an image that cannot be read.
+      InputError: also for images that cannot be read, or not at this size, or are more than memory holds.
+    """
+    source_records = open_records(source, split, data_dir, classes)
+    if size is not None:
+        records.check_size(source_records, size)
+    side = _image(source_records, 0, None).shape[:2] if size is None else (size, size)
+    images = _room(source, len(source_records), (*side, 3))
+    for row in range(len(source_records)):
+        image = _image(source_records, row, size)
+        if image.shape != images.shape[1:]:
+            raise InputError(
+                f"{source_records.where(row)} has {image.shape[1]} x {image.shape[0]} pixels, the others "
+                f"{images.shape[2]} x {images.shape[1]}; say to which size all are to be brought"
+            )
+        images[row] = image
+    return ImageSet(images, source_records.labels, source_records.class_names)
+
+
+def open_records(source: str, split: str, data_dir: str | None = None, classes: str | None = None) -> Records:
+    """The images of one split where they lie, with their labels.
+
+    Args:
+      source: "digits", prepared at first use; a TFDS set that `jaxcil prepare-data` has prepared: "cifar10",
+        "cifar100", "imagenet2012", "imagenet_resized/32x32" (8, 16, 64), or any other as "tfds:NAME"; or a folder in
+        a layout of `folders`.
+      split: for "digits" generator, train or test; else the name of a split or subfolder. "test" is what ImageNet and
+        others call validation, where that alone has labels.
+      data_dir: TFDS folder; None takes the user's.
+      classes: those to take, which gives labels in this order: names divided by commas, or a class list
+        ("imagenet100_lucir", "imagenet100_podnet", a file); None takes all as the set numbers them.
+
+    Raises:
+      InputError: for an unknown or unprepared set, an unknown split, or a class that is absent or without images.
     """
     if source in EMBEDDED:
-        loaded = _digits(split, data_dir)
+        opened = _digits(split, data_dir)
+    elif tfds_sets.is_tfds(source):
+        opened = tfds_sets.tfds_records(source, split, data_dir)
     elif pathlib.Path(source).is_dir():
-        loaded = _folder(pathlib.Path(source), split, size)
+        opened = folder_records(pathlib.Path(source), split)
     else:
-        error = unknown_name("data set", source, EMBEDDED)
-        raise InputError(f"{error} Or give a folder that holds train/CLASS/*.png and test/CLASS/*.png.")
-    if size is not None and loaded.images.shape[1:3] != (size, size):
+        error = unknown_name("data set", source, KNOWN)
         raise InputError(
-            f"{source} has images of {loaded.images.shape[1]} x {loaded.images.shape[2]} pixels, "
-            f"not {size} x {size}; leave the size out"
+            f"{error} Or give a folder that holds train/CLASS/*.png and test/CLASS/*.png, or those of ImageNet or "
+            "Tiny-ImageNet."
         )
-    return loaded
+    records.check_labels(opened)
+    if classes is not None:
+        opened = records.of_classes(opened, classes)
+    records.check_classes(opened)
+    return opened
 
 
-def _digits(split: str, data_dir: str | None) -> ImageSet:
+def _digits(split: str, data_dir: str | None) -> Records:
     import tensorflow_datasets as tfds
 
     from jaxcil.data.digits import builder as digits
@@ -67,48 +109,36 @@ def _digits(split: str, data_dir: str | None) -> ImageSet:
         builder = digits.JaxcilDigits(data_dir=data_dir, file_format="array_record")
     except OSError as error:
         raise InputError(f"the digits cannot be prepared in {builder.data_dir}: {error}") from None
-    # bytes, decoded here: TFDS would ask for OpenCV
     as_bytes = {"image": tfds.decode.SkipDecoding()}
-    source: Any = builder.as_data_source  # typed as if it took no arguments
-    records = source(split=split, decoders=as_bytes)
-    rows = sorted((records[n] for n in range(len(records))), key=lambda row: int(row["index"]))
-    return ImageSet(
-        np.stack([np.asarray(Image.open(io.BytesIO(row["image"]))) for row in rows]),
-        np.array([row["label"] for row in rows], np.int32),
-        digits.CLASS_NAMES,
+    stored: Any = cast(Any, builder).as_data_source(
+        split=split, decoders=as_bytes
+    )  # typed as if without arguments
+    rows = sorted((stored[n] for n in range(len(stored))), key=lambda row: int(row["index"]))
+    return Records(
+        title=f"digits ({split})",
+        labels=np.array([row["label"] for row in rows], np.int32),
+        class_names=digits.CLASS_NAMES,
+        read=lambda row: rows[row]["image"],
+        where=lambda row: f"image {row} of digits ({split})",
+        shape=(digits.SIDE, digits.SIDE),
     )
 
 
-def _folder(root: pathlib.Path, split: str, size: int | None) -> ImageSet:
-    folder = root / split
-    if not folder.is_dir():
+def _image(source_records: Records, row: int, size: int | None) -> np.ndarray:
+    image = decoded(source_records.read(row), source_records.where(row))
+    return np.asarray(image) if size is None else whole(image, size)
+
+
+def _room(source: str, count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Memory for so many images, asked for before it is filled: a system that runs out of it ends the process."""
+    size = count * int(np.prod(shape))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
         raise InputError(
-            f"{root} holds no folder {split!r}; a data set is SPLIT/CLASS/*.png with train and test"
+            f"{source} takes {size / 2**30:.0f} GiB of memory and there are {memory / 2**30:.0f}; take a smaller size "
+            "or fewer classes, or stream it"
         )
-    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
-    if not names:
-        raise InputError(f"{folder} holds no folder; expected one for each class, with its images inside")
-    images, labels = [], []
-    for label, name in enumerate(names):
-        files = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES)
-        if not files:
-            raise InputError(f"class {name!r} has no images: {folder / name} holds no {', '.join(SUFFIXES)}")
-        for file in files:
-            try:
-                with Image.open(file) as opened:
-                    image = opened.convert("RGB")
-            except (UnidentifiedImageError, OSError) as error:
-                raise InputError(f"{file} cannot be read as an image: {error}") from None
-            if size is not None and image.size != (size, size):
-                image = image.resize((size, size), Image.Resampling.BICUBIC)
-            if images and images[0].shape != (*image.size[::-1], 3):
-                raise InputError(
-                    f"{file} has {image.size[0]} x {image.size[1]} pixels, the others "
-                    f"{images[0].shape[1]} x {images[0].shape[0]}; say to which size all are to be brought"
-                )
-            images.append(np.asarray(image))
-            labels.append(label)
-    return ImageSet(np.stack(images), np.array(labels, np.int32), names)
+    return np.empty((count, *shape), np.uint8)
 
 
 def hold_out(data: ImageSet, share: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jaxcil.data.datasets import SUFFIXES
+from jaxcil.data.folders import SUFFIXES
 from jaxcil.errors import InputError
 from jaxcil.synthesis import archives
 

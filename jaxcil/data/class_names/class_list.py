@@ -9,18 +9,23 @@ A file has one class a line, in the order of the labels:
     n03126707: crane; a machine                 a class of another name before a colon
 
 The name of a class is what synthetic and real images join by and what a label stands for; the words are what
-prompts say. Known lists stand beside this file in the same form, with their sources.
+prompts say. Known lists stand beside this file in the same form, with their sources; the two that are a choice of
+ImageNet's classes, in `subsets`.
 """
 
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 from jaxcil import files
+from jaxcil.data.class_names.subsets import SUBSETS
 from jaxcil.errors import InputError, unknown_name
 
 FOLDER = pathlib.Path(__file__).parent
-KNOWN = ("cifar10", "cifar100", "imagenet1k")
+WHOLE = ("cifar10", "cifar100", "imagenet1k")
+KNOWN = (*WHOLE, *SUBSETS)
 TFDS = "tfds:"
+WORDNET_ID = re.compile(r"n\d{8}")  # what classes of ImageNet and its kin are called
 
 
 class ClassEntry(NamedTuple):
@@ -35,15 +40,18 @@ def read_class_list(source: str) -> tuple[ClassEntry, ...]:
     """All classes of a list, in the order of their labels.
 
     Args:
-      source: "cifar10", "cifar100" or "imagenet1k"; the path of a file; or "tfds:NAME" with the name of a TFDS
-        builder that knows the names of its labels.
+      source: "cifar10", "cifar100", "imagenet1k", "imagenet100_lucir" or "imagenet100_podnet"; the path of a file; or
+        "tfds:NAME" with the name of a TFDS builder that knows the names of its labels.
 
     Raises:
       InputError: there is no such list, or a line of it cannot be used; the message has its number.
     """
     if source.startswith(TFDS):
         return tuple(ClassEntry(name, (name,), "") for name in _label_names(source.removeprefix(TFDS)))
-    path = FOLDER / f"{source}.txt" if source in KNOWN else pathlib.Path(source)
+    if source in SUBSETS:
+        whole = {entry.name: entry for entry in read_class_list("imagenet1k")}
+        return tuple(whole[name] for name in SUBSETS[source](list(whole)))
+    path = FOLDER / f"{source}.txt" if source in WHOLE else pathlib.Path(source)
     if not files.is_file(str(path)):
         raise InputError(
             f"{unknown_name('class list', source, KNOWN)} Or give the path of a file with a class a line, or "
