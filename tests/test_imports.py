@@ -21,6 +21,7 @@ LAYERS = (
         "workdir",
         "keys",
         "convolution",
+        "batch_norm",
         "parallel",
         "solvers",
         "data",
@@ -44,7 +45,7 @@ LAYERS = (
     ),
     *("benchmarks", "cli"),
 )
-ALONE = {"solvers": set(), "convolution": set(), "keys": set(), "errors": set()}
+ALONE = {"solvers": set(), "convolution": set(), "batch_norm": set(), "keys": set(), "errors": set()}
 LIGHT = ("solvers", "diffusion", "heads", "learners", "extractors", "training")
 HEAVY = (
     "tensorflow",
