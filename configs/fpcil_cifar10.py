@@ -20,7 +20,19 @@ def get_config() -> ConfigDict:
     config.dataset = "cifar10"
     config.seeds = (0, 1, 2)
     config.extractors = ("plain", "future_proof", "real_future")
-    config.heads = ("ncm", "fetril", "fecam", "slda", "acil", "ds_al", "ranpac")
+    config.heads = (
+        "ncm",
+        "fetril",
+        "fetril_ridge",
+        "fecam",
+        "fecam_common",
+        "slda",
+        "acil",
+        "ds_al",
+        "ranpac",
+    )
+    config.head_options = dict(acil=dict(buffer_size=2048), ds_al=dict(buffer_size=2048))
+    config.head_options.ranpac = dict(projection_size=1000)
     config.extractor.update(network="resnet8", steps=800, batch_size=64)
     # synthetic images are more saturated and sharper than photographs
     config.extractor.augmentation.update(

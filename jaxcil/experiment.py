@@ -15,46 +15,30 @@ Each is written whole or not at all, and what is there is not done again. So a r
 it was when the same command is given again, to the same results.
 """
 
-import dataclasses
+import functools
 import importlib.metadata
 import json
 import pathlib
 import platform
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxcil import convolution, files, heads, incremental, keys, recipe, saved_extractor
-from jaxcil.data import augment, datasets
-from jaxcil.data.batches import Part
-from jaxcil.errors import InputError, unknown_name
+from jaxcil import files, incremental, keys, real_images
+from jaxcil.data import augment
 from jaxcil.evaluation import metrics, plots, report, result_writers
-from jaxcil.evaluation.classifier import in_batches
 from jaxcil.evaluation.finished_runs import SCHEMA
-from jaxcil.future_images import AUXILIARY, Auxiliary, auxiliary, select
-from jaxcil.learners.fpcil import FPCIL, ExtractorState, Images
+from jaxcil.extractor_training import make_learner, train_extractor
+from jaxcil.future_images import AUXILIARY, auxiliary
 from jaxcil.parallel import mesh
-from jaxcil.progress import Progress
+from jaxcil.real_images import Benchmark, Split, load_benchmark
 from jaxcil.run_settings import check, make_head
-from jaxcil.scenario import Scenario, check_images, make_scenario
 from jaxcil.synthesis import filters
 from jaxcil.training import loop
 from jaxcil.training.checkpoint import Checkpoints
-from jaxcil.training.state import Task
 from jaxcil.workdir import Timing, remember_config, remember_data
-
-HELD_OUT_SHARE = 0.1
-
-
-class Benchmark(NamedTuple):
-    """Real images with contiguous labels, and how their classes come."""
-
-    scenario: Scenario
-    train: Images
-    test: Images
 
 
 def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -74,24 +58,26 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     check(config)
     benchmark = load_benchmark(config)
     remember_config(config, workdir)
-    remember_data(workdir, real_train=benchmark.train[:2], real_test=benchmark.test[:2])
+    remember_data(workdir, real_train=_seen(benchmark.train), real_test=_seen(benchmark.test))
     extra = None
     timing = Timing(workdir / "timing.json")
     if set(AUXILIARY) & set(config.extractors):
         with timing.of("synthesis"):
-            extra = auxiliary(config, benchmark.scenario, _side(benchmark), workdir)
+            extra = auxiliary(config, benchmark.scenario, benchmark.shape, workdir)
         remember_data(workdir, synthetic=extra[:2])
     learner = make_learner(config, benchmark, extra)
     chunk_program = loop.program(learner.step)
-    train_labels = np.asarray(benchmark.train.labels)
     programs = {
-        name: incremental.compile_head(make_head(config, name, train_labels)) for name in config.heads
+        name: incremental.compile_head(
+            make_head(name, benchmark.train.labels, **config.head_options.get(name, {}))
+        )
+        for name in config.heads
     }
     featurise = jax.jit(lambda variables, images: learner.features(variables, augment.to_float(images)))
     runs = []
     for name in config.extractors:
         with timing.of(f"extractor {name}"):
-            states = _train_extractor(config, learner, chunk_program, benchmark, extra, name, workdir)
+            states = train_extractor(config, learner, chunk_program, benchmark, extra, name, workdir)
         with timing.of(f"heads on {name}"):
             runs += _evaluate_heads(config, featurise, states, programs, benchmark, name, workdir)
     results = _results(config, benchmark, runs)
@@ -99,157 +85,9 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
         results["synthetic_filter"] = filters.summary(config.synthetic.path, config.synthetic.filter)
     plots.accuracy_curves(results, workdir / "accuracy.png", columns=min(3, len(config.heads)))
     report.write_report(workdir, results)
-    result_writers.write_results(
-        workdir, results, ("csv", "tensorboard", "json")
-    )  # the last says that all is there
+    # the last one says that all is there
+    result_writers.write_results(workdir, results, ("csv", "tensorboard", "json"))
     return results
-
-
-def load_benchmark(config: Any) -> Benchmark:
-    """The real images of a run, with labels that are positions in the class order."""
-    source = (config.image_size, config.data_dir, config.classes)
-    train = datasets.load(config.dataset, "train", *source)
-    if config.evaluate_on == "held_out":  # to choose settings by, without a look at the test images
-        train, test = datasets.hold_out(train, HELD_OUT_SHARE)
-    else:
-        test = datasets.load(config.dataset, "test", *source)
-    if train.class_names != test.class_names:
-        raise InputError(
-            f"{config.dataset} has other classes for training ({', '.join(train.class_names)}) than for testing "
-            f"({', '.join(test.class_names)}); give both splits the same class folders"
-        )
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(
-            f"training images of {config.dataset} are {_size(train)}, test images {_size(test)}; set image_size"
-        )
-    scenario = scenario_of(config, train.class_names)
-    for split, data in (("train", train), ("test", test)):
-        check_images(data.labels, data.class_names, split=split)
-    as_images = (
-        Images(jnp.asarray(data.images), jnp.asarray(scenario.to_contiguous(data.labels)))
-        for data in (train, test)
-    )
-    return Benchmark(scenario, *as_images)
-
-
-def scenario_of(config: Any, class_names: tuple[str, ...]) -> Scenario:
-    """The tasks of a run."""
-    settings = config.scenario
-    order = settings.class_order
-    if "," in order:
-        names = [name.strip() for name in order.split(",")]
-        for name in names:
-            if name not in class_names:
-                raise unknown_name("class name", name, class_names)
-        order = [class_names.index(name) for name in names]
-    return make_scenario(
-        class_names,
-        settings.first_classes,
-        settings.classes_a_task,
-        class_order=order,
-        task_sizes=tuple(settings.task_sizes) or None,
-    )
-
-
-def make_learner(config: Any, benchmark: Benchmark, extra: Auxiliary | None) -> FPCIL:
-    """The learner of a run, still without future images; its resident data set is real images, then auxiliary ones."""
-    data = benchmark.train
-    if extra is not None:
-        if extra.images.shape[1:] != data.images.shape[1:]:
-            raise InputError(
-                f"synthetic images are {_size(extra)}, those of {config.dataset} {_size(data)}; "
-                "make them of the same size"
-            )
-        synthetic = jnp.arange(len(data.labels) + len(extra.labels)) >= len(data.labels)
-        data = Images(
-            jnp.concatenate([data.images, jnp.asarray(extra.images)]),
-            jnp.concatenate([data.labels, jnp.asarray(extra.labels)]),
-            synthetic,
-        )
-    first = int((np.asarray(benchmark.train.labels) < benchmark.scenario.task_sizes[0]).sum())
-    settings = recipe.training(config.extractor, first_task_images=first)
-    return FPCIL(
-        data=data,
-        future_rows=jnp.full(_room_for_future(config, benchmark, extra), -1, jnp.int32),
-        head=heads.ncm(),
-        num_classes=benchmark.scenario.num_classes,
-        other_classes=0 if extra is None else len(extra.other_classes),
-        synthetic_weight=config.future_proof.loss_weight,
-        synthetic_augmentation=None if config.future_proof.augment_alike else augment.Augmentation(),
-        network=recipe.network(config.extractor, convolution.conv_general_dilated),
-        **settings,
-    )
-
-
-def _train_extractor(
-    config: Any,
-    learner: FPCIL,
-    chunk_program: Any,
-    benchmark: Benchmark,
-    extra: Auxiliary | None,
-    name: str,
-    workdir: pathlib.Path,
-) -> list[Any]:
-    """Variables of the trained extractor of every seed."""
-    settings, folder = config.extractor, workdir / "extractors" / name
-    variables = saved_extractor.load(folder)
-    if variables is not None:
-        return _of_seeds(variables, len(config.seeds))
-    task, learner, labels = _first_task(learner, benchmark, extra, name)
-    learner = dataclasses.replace(learner, data=learner.data._replace(labels=labels))
-    run_keys = jnp.stack([keys.root_key(seed) for seed in config.seeds])
-    with (
-        Checkpoints(folder) as checkpoints,
-        Progress(f"extractor {name}", learner.steps, "step", scalars=workdir / "tensorboard") as progress,
-    ):
-        states = loop.train(
-            chunk_program,
-            loop.begin(_begin, learner, task, run_keys),
-            learner.data,
-            _parts(config, learner, task, name),
-            run_keys,
-            steps=learner.steps,
-            batch_size=settings.batch_size,
-            chunk=settings.chunk,
-            checkpoints=checkpoints,
-            tell=lambda told: progress.reach(told.done, told.note, told.means),
-        )
-    variables, _ = learner.frozen(states)
-    saved_extractor.save(folder, variables)
-    return _of_seeds(variables, len(config.seeds))
-
-
-def _of_seeds(stacked: Any, seeds: int) -> list[Any]:
-    return [jax.tree.map(lambda leaf, n=n: leaf[n], stacked) for n in range(seeds)]
-
-
-def _parts(config: Any, learner: FPCIL, task: Task, name: str) -> list[Part]:
-    """What each batch is made of: one part of all rows, or real first and auxiliary rows in a fixed proportion."""
-    first, others = np.asarray(task.rows), np.asarray(learner.future_rows)
-    size, share = config.extractor.batch_size, config.future_proof.share
-    if share is None or name not in AUXILIARY:
-        return [Part(np.concatenate([first, others]), size)]
-    other = round(share * size)
-    return [Part(first, size - other), Part(others, other)]
-
-
-def _begin(learner: FPCIL, task: Task, run_keys: jax.Array) -> ExtractorState:
-    """Training states of all seeds."""
-    example = jnp.zeros((1, *learner.data.images.shape[1:]))
-    return jax.vmap(lambda key: learner.begin(learner.init(key, example), task, key))(run_keys)
-
-
-def _first_task(
-    learner: FPCIL, benchmark: Benchmark, extra: Auxiliary | None, name: str
-) -> tuple[Task, FPCIL, jax.Array]:
-    """Task 0, the learner with the future rows of one extractor, and the labels that it sees."""
-    scenario = benchmark.scenario
-    real = np.asarray(benchmark.train.labels)
-    chosen = select(name, scenario, real, extra)
-    seen = jnp.asarray(scenario.new(0))
-    task = Task(0, jnp.asarray(np.flatnonzero(scenario.new(0)[real]), jnp.int32), seen, seen)
-    padded = np.pad(chosen.rows, (0, len(learner.future_rows) - len(chosen.rows)), constant_values=-1)
-    return task, dataclasses.replace(learner, future_rows=jnp.asarray(padded)), jnp.asarray(chosen.labels)
 
 
 def _evaluate_heads(
@@ -265,30 +103,17 @@ def _evaluate_heads(
     folder = files.writable_directory(workdir / "heads")
     features: list[incremental.FrozenFeatures] = []
     entries = []
-    train_labels, test_labels = np.asarray(benchmark.train.labels), np.asarray(benchmark.test.labels)
     run_keys = [keys.root_key(seed) for seed in config.seeds]
     for method in config.heads:
         path = folder / f"{name}-{method}.json"
         if not path.exists():
-            features = features or [
-                incremental.FrozenFeatures(
-                    *(
-                        jnp.asarray(
-                            in_batches(
-                                lambda images, v=variables: featurise(v, images), np.asarray(data.images)
-                            )
-                        )
-                        for data in (benchmark.train, benchmark.test)
-                    )
-                )
-                for variables in states
-            ]
+            features = features or [_features(featurise, variables, benchmark) for variables in states]
             with Checkpoints(folder / f"{name}-{method}") as checkpoints:
                 measured = incremental.learn_tasks(
                     programs[method],
                     features,
-                    train_labels,
-                    test_labels,
+                    benchmark.train.labels,
+                    benchmark.test.labels,
                     benchmark.scenario,
                     run_keys,
                     checkpoints,
@@ -305,6 +130,16 @@ def _evaluate_heads(
             for number, seed in enumerate(config.seeds)
         ]
     return entries
+
+
+def _features(
+    featurise: Callable[..., jax.Array], variables: Any, benchmark: Benchmark
+) -> incremental.FrozenFeatures:
+    train, test = (
+        real_images.features(functools.partial(featurise, variables), split, benchmark.shape[0])
+        for split in (benchmark.train, benchmark.test)
+    )
+    return incremental.FrozenFeatures(train, test)
 
 
 def _entry(measured: incremental.Measured, number: int, sizes: np.ndarray) -> dict[str, Any]:
@@ -327,7 +162,7 @@ def _entry(measured: incremental.Measured, number: int, sizes: np.ndarray) -> di
 
 def _test_images(benchmark: Benchmark) -> np.ndarray:
     """Number of test images of each task."""
-    tasks = benchmark.scenario.task_of_class[np.asarray(benchmark.test.labels)]
+    tasks = benchmark.scenario.task_of_class[benchmark.test.labels]
     return np.bincount(tasks, minlength=benchmark.scenario.num_tasks)
 
 
@@ -353,16 +188,6 @@ def _results(config: Any, benchmark: Benchmark, runs: list[dict[str, Any]]) -> d
     }
 
 
-def _room_for_future(config: Any, benchmark: Benchmark, extra: Auxiliary | None) -> int:
-    """The longest list of future rows of any extractor; the others are padded to it."""
-    real = np.asarray(benchmark.train.labels)
-    return max(1, *(len(select(name, benchmark.scenario, real, extra).rows) for name in config.extractors))
-
-
-def _side(benchmark: Benchmark) -> int | None:
-    height, width = benchmark.train.images.shape[1:3]
-    return height if height == width else None
-
-
-def _size(data: Images | Auxiliary | datasets.ImageSet) -> str:
-    return " x ".join(str(side) for side in data.images.shape[1:3])
+def _seen(split: Split) -> tuple[np.ndarray, ...]:
+    """What tells a split from another: its labels, and its images where they lie in memory."""
+    return (split.labels,) if split.images is None else (split.images, split.labels)

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from jax import Array
 
 from jaxcil import keys
@@ -13,7 +12,7 @@ from jaxcil.errors import InputError, unknown_name
 from jaxcil.evaluation import classifier
 from jaxcil.evaluation.image_scores import image_scores, on_features
 from jaxcil.progress import Progress
-from jaxcil.run_settings import GROUPS_CLASSES, HEADS, check_counts
+from jaxcil.run_settings import HEADS, check_counts, make_head
 from jaxcil.saved_extractor import load_features
 from jaxcil.synthesis import filters
 
@@ -63,6 +62,5 @@ def _program(config: Any, data: datasets.ImageSet) -> Callable[[Array], Array]:
         if config.head == OWN:
             return network.scores
         features = network.features
-    most = {"images_a_class": int(np.bincount(data.labels).max())} if config.head in GROUPS_CLASSES else {}
     key = keys.purpose_key(keys.root_key(config.judge.seed), "head")
-    return on_features(HEADS[config.head](**most), features, data, key)
+    return on_features(make_head(config.head, data.labels), features, data, key)

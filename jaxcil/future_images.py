@@ -45,14 +45,14 @@ class Selection(NamedTuple):
     labels: np.ndarray  # int32 [N + M] of all of them
 
 
-def auxiliary(config: Any, scenario: Scenario, side: int | None, workdir: pathlib.Path) -> Auxiliary:
+def auxiliary(config: Any, scenario: Scenario, shape: tuple[int, int], workdir: pathlib.Path) -> Auxiliary:
     """The auxiliary images of a run, joined to its classes by name; drawn if there are none yet.
 
     Args:
       config: of the run; `synthetic` says where the images are or how they are drawn, `future_proof` which of them
         are taken.
       scenario: the classes.
-      side: of the real images, which drawn ones get; None where those are not square.
+      shape: height and width of the real images, which drawn ones get.
       workdir: a set that is drawn goes into its folder `synthetic`.
 
     Raises:
@@ -74,11 +74,12 @@ def auxiliary(config: Any, scenario: Scenario, side: int | None, workdir: pathli
             )
         place = workdir / "synthetic" if path is None else pathlib.Path(path)
         if path is None:
-            if side is None:
+            if shape[0] != shape[1]:
                 raise InputError(
-                    f"images are drawn square, but those of {config.dataset} are not; set image_size"
+                    f"images are drawn square, but those of {config.dataset} are {shape[0]} x {shape[1]}; "
+                    "set image_size"
                 )
-            generate_by_name(place, wanted, image_size=side, **settings)
+            generate_by_name(place, wanted, image_size=shape[0], **settings)
         images, labels, names = filters.read(place, filter_name)
     others = tuple(name for name in config.future_proof.classes if name not in scenario.class_names)
     known = (*scenario.class_names, *others)

@@ -82,10 +82,12 @@ def learn_tasks(
         done, tree = found
         states, measured = tree["states"], Measured(*(np.array(value) for value in tree["measured"]))
     for task in range(done, scenario.num_tasks):
-        padded = np.pad(task_rows[task], (0, room - len(task_rows[task])), constant_values=-1)
-        labels = jnp.asarray(np.where(padded < 0, -1, train_labels[padded]), jnp.int32)
         for seed, key in enumerate(run_keys):
             task_key = keys.fold(keys.purpose_key(key, "head tasks"), task)
+            # in random order: streaming heads, and those that hold out the last rows, ask for it
+            rows = np.asarray(jax.random.permutation(keys.purpose_key(task_key, "order"), task_rows[task]))
+            padded = np.pad(rows, (0, room - len(rows)), constant_values=-1)
+            labels = jnp.asarray(np.where(padded < 0, -1, train_labels[padded]), jnp.int32)
             states[seed] = program.update(states[seed], features[seed].train[padded], labels, task_key)
             scores = np.asarray(program.scores(states[seed], features[seed].test))
             _record(measured, seed, task, scores, test_labels, scenario)

@@ -1,5 +1,6 @@
 """What a run's config holds, what it may name, and what it must not say."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,17 @@ HEADS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ncm": (heads.ncm, {}),
     "ncm_euclidean": (heads.ncm, {"metric": "euclidean"}),
     "fetril": (heads.fetril, {}),
+    "fetril_pycil": (heads.fetril, {"preset": "pycil"}),
+    "fetril_fc": (heads.fetril, {"preset": "pycil", "classifier": "fc"}),
+    "fetril_ridge": (heads.fetril, {"classifier": "ridge"}),
     "fecam": (heads.fecam, {}),
+    "fecam_common": (heads.fecam, {"mode": "common"}),
+    "fecam_diagonal": (heads.fecam, {"mode": "diagonal"}),
+    "slda": (heads.slda, {}),
+    "acil": (heads.acil, {}),
+    "ds_al": (heads.ds_al, {}),
+    "ranpac": (heads.ranpac, {}),
+    "linear": (heads.linear, {}),
 }
 GROUPS_CLASSES = (heads.fetril, heads.fecam)  # they need a bound on the images of one class
 EVALUATE_ON = ("test", "held_out")
@@ -27,6 +38,7 @@ def defaults() -> ConfigDict:
     config.data_dir = config_dict.placeholder(str)
     config.image_size = config_dict.placeholder(int)
     config.classes = config_dict.placeholder(str)  # a class list, or names by commas; None takes all
+    config.stream = False  # for sets that no device holds: images are read while others are trained on
     config.evaluate_on = "test"
     config.scenario = dict(first_classes=2, classes_a_task=2, task_sizes=(), class_order="seed-1993")
     config.seeds = (0, 1, 2, 3, 4)
@@ -92,18 +104,25 @@ def defaults() -> ConfigDict:
     return config
 
 
-def make_head(config: Any, name: str, train_labels: np.ndarray) -> Any:
-    """The head that a config calls by that name.
+def make_head(name: str, train_labels: np.ndarray, **options: Any) -> Any:
+    """A head by its name.
 
     Args:
-      config: of the run.
-      name: one of its heads.
-      train_labels: int32 [N], of all real training images: their largest class bounds what a head makes room for.
+      name: one of HEADS.
+      train_labels: int32 [N], of all training images: their largest class bounds what a head makes room for.
+      **options: in addition to those of its name.
+
+    Raises:
+      InputError: an option that the head does not have, or a value that it refuses.
     """
-    maker, options = HEADS[name]
-    options = {**options, **config.head_options.get(name, {})}
+    maker, given = HEADS[name]
+    options = {**given, **options}
+    known = inspect.signature(maker).parameters
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of the head {name}", option, known)
     if maker in GROUPS_CLASSES:
-        options["images_a_class"] = int(np.bincount(np.asarray(train_labels)).max())
+        options["images_a_class"] = int(np.bincount(train_labels).max())
     return maker(**options)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from jaxcil import experiment, files, incremental, workdir
 from jaxcil.cli.main import parse
+from jaxcil.data import datasets
 from jaxcil.errors import InputError
 from jaxcil.future_images import auxiliary
 from jaxcil.synthesis import filters, store
@@ -158,8 +159,8 @@ def test_other_images_under_the_same_path_are_refused(finished, make_config, mon
         data = load(*arguments, **options)
         return data._replace(images=255 - data.images)
 
-    load = experiment.datasets.load
-    monkeypatch.setattr(experiment.datasets, "load", changed)
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", changed)
     with pytest.raises(InputError, match=r"a run on other data \(real_train\)"):
         experiment.run(make_config(), finished)
 
@@ -256,7 +257,7 @@ def test_only_the_images_that_a_filter_keeps_are_trained_on_and_the_results_say_
     config = make_config(
         f"synthetic.path={directory}", "synthetic.filter=first", "extractors=future_proof", "heads=ncm"
     )
-    future = auxiliary(config, experiment.load_benchmark(config).scenario, None, tmp_path)
+    future = auxiliary(config, experiment.load_benchmark(config).scenario, (16, 16), tmp_path)
     every = store.read(directory)
     np.testing.assert_array_equal(future.images, every.images[::3])
     results = experiment.run(config, tmp_path / "run")

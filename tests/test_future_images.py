@@ -68,7 +68,7 @@ def config(folder, **future_proof):
 
 
 def taken(made, tmp_path):
-    extra = auxiliary(made, SCENARIO, 8, tmp_path)
+    extra = auxiliary(made, SCENARIO, (8, 8), tmp_path)
     return {int(label): int((extra.labels == label).sum()) for label in np.unique(extra.labels)}, extra
 
 
@@ -116,4 +116,4 @@ def test_what_cannot_be_taken_is_refused(change, message, folder, tmp_path):
     made = config(folder)
     made.future_proof.update(change)
     with pytest.raises(InputError, match=message):
-        auxiliary(made, SCENARIO, 8, tmp_path)
+        auxiliary(made, SCENARIO, (8, 8), tmp_path)

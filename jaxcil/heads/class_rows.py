@@ -3,6 +3,7 @@
 A label of -1 marks a padding row. Its features may hold anything, NaN included, and never reach a result.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -11,17 +12,15 @@ from jax.core import Tracer
 from jaxcil.errors import InputError
 
 
-def task_rows(features: Array, labels: Array, *, like: Array) -> Array:
+def task_rows(features: Array, labels: Array, *, like: Array | jax.ShapeDtypeStruct) -> Array:
     """The features [B, D] of a task in the dtype of a state's array `like` [C, D], padding rows zero.
 
-    Shapes are always checked; that labels lie in [-1, C) only where they are concrete (not under jit or
-    vmap).
+    Raises:
+      InputError: another number of features or of labels; and, where they are concrete (not under jit or vmap),
+        labels outside [-1, C) or features of a true row that are not finite.
     """
     num_classes, feature_dim = like.shape
-    if features.ndim != 2 or features.shape[1] != feature_dim:
-        raise InputError(
-            f"expected features [B, {feature_dim}] as `init` was told, got shape {features.shape}."
-        )
+    _check_shape(features, feature_dim)
     if labels.shape != features.shape[:1]:
         raise InputError(f"expected one label a row, [{features.shape[0]}], got shape {labels.shape}.")
     if not isinstance(labels, Tracer) and labels.size:
@@ -31,16 +30,45 @@ def task_rows(features: Array, labels: Array, *, like: Array) -> Array:
                 f"labels must lie in [0, {num_classes}), -1 for padding; got {low if low < -1 else high}.\n"
                 "Did you pass original class ids? Map them with `Scenario.to_contiguous` first."
             )
-    return jnp.where((labels >= 0)[:, None], features.astype(like.dtype), 0)
+    features = jnp.where((labels >= 0)[:, None], features.astype(like.dtype), 0)
+    _check_finite(features)
+    return features
+
+
+def scored_rows(features: Array, *, like: Array | jax.ShapeDtypeStruct) -> Array:
+    """Features [B, D] to be scored, in the dtype of a state's array `like` [C, D].
+
+    Raises:
+      InputError: another number of features; and, where they are concrete, features that are not finite.
+    """
+    _check_shape(features, like.shape[1])
+    _check_finite(features)
+    return features.astype(like.dtype)
+
+
+def known_classes_only(scores: Array, counts: Array) -> Array:
+    """Scores [B, C] with -inf in the columns of classes whose count [C] is 0: they are never predicted."""
+    return jnp.where((counts > 0)[None, :], scores, -jnp.inf)
+
+
+def one_hot(labels: Array, num_classes: int, dtype: jnp.dtype) -> Array:
+    """Targets [B, C]; a padding row is zero."""
+    return (labels[:, None] == jnp.arange(num_classes, dtype=labels.dtype)[None, :]).astype(dtype)
 
 
 def class_means(features: Array, labels: Array, num_classes: int) -> tuple[Array, Array]:
     """Means [C, D] and counts [C] int32 of the classes of a task; a class without rows has mean 0."""
-    member = labels[:, None] == jnp.arange(num_classes, dtype=labels.dtype)[None, :]
-    counts = jnp.sum(member, axis=0, dtype=jnp.int32)
+    counts = class_counts(labels, num_classes)
     # A product with the one-hot matrix: a scatter-add has no fixed order on accelerators
-    sums = jnp.matmul(member.astype(features.dtype).T, features, precision="highest")
+    sums = jnp.matmul(one_hot(labels, num_classes, features.dtype).T, features, precision="highest")
     return sums / jnp.maximum(counts, 1).astype(features.dtype)[:, None], counts
+
+
+def class_counts(labels: Array, num_classes: int) -> Array:
+    """How many rows each class has, [C] int32."""
+    return jnp.sum(
+        labels[:, None] == jnp.arange(num_classes, dtype=labels.dtype)[None, :], axis=0, dtype=jnp.int32
+    )
 
 
 def class_bound(labels: Array, images_a_class: int | None) -> int | None:
@@ -59,11 +87,57 @@ def class_bound(labels: Array, images_a_class: int | None) -> int | None:
     return images_a_class or largest
 
 
-def rows_of_class(labels: Array, label: Array | int, size: int) -> Array:
-    """Row numbers [size] of one class in order; B, which is no row, fills the rest, and more are cut off."""
-    return jnp.nonzero(labels == label, size=size, fill_value=labels.shape[0])[0]
+def rows_by_class(labels: Array, num_classes: int, size: int) -> Array:
+    """Row numbers [C, size] of each class in order; B, which is no row, fills the rest, and more are cut off."""
+    order = jnp.argsort(jnp.where(labels < 0, num_classes, labels), stable=True).astype(jnp.int32)
+    counts = class_counts(labels, num_classes)
+    places = (jnp.cumsum(counts) - counts)[:, None] + jnp.arange(size, dtype=jnp.int32)[None, :]
+    real = jnp.arange(size, dtype=jnp.int32)[None, :] < counts[:, None]
+    return jnp.where(real, order.at[places].get(mode="clip"), labels.shape[0])
 
 
 def unit_rows(x: Array) -> Array:
     """Rows of x [..., D] scaled to length one; a row of zeros stays zero."""
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), jnp.finfo(x.dtype).tiny)
+    square = jnp.square(x).sum(axis=-1, keepdims=True)
+    # Double where: the gradient of the root is finite at a row of zeros
+    return x / jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 1)
+
+
+def check_positive(name: str, value: Array | float, *, zero: bool = False) -> None:
+    """Refuses a hyperparameter that is concrete and not > 0 (with `zero`: not >= 0) or not finite."""
+    if isinstance(value, Tracer):
+        return
+    low = float(np.min(np.asarray(value)))
+    if not np.isfinite(np.asarray(value)).all() or low < 0 or (low == 0 and not zero):
+        raise InputError(f"{name} must be {'>= 0' if zero else '> 0'} and finite, got {value}.")
+
+
+def check_fraction(name: str, value: Array | float) -> None:
+    """Refuses a hyperparameter that is concrete and not in (0, 1]."""
+    check_positive(name, value)
+    if not isinstance(value, Tracer) and float(np.max(np.asarray(value))) > 1:
+        raise InputError(f"{name} must lie in (0, 1], got {value}.")
+
+
+def check_size(name: str, value: int) -> None:
+    """Refuses a static size that is no whole number >= 1."""
+    if not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} must be a whole number >= 1, got {value}.")
+
+
+def _check_shape(features: Array, feature_dim: int) -> None:
+    if features.ndim != 2 or features.shape[1] != feature_dim:
+        raise InputError(
+            f"expected features [B, {feature_dim}] as `init` was told, got shape {features.shape}.\n"
+            "A head belongs to one extractor: make a new state for features of another width."
+        )
+
+
+def _check_finite(features: Array) -> None:
+    if isinstance(features, Tracer) or bool(jnp.isfinite(features).all()):
+        return
+    row = int(np.flatnonzero(~np.isfinite(np.asarray(features)).all(axis=1))[0])
+    raise InputError(
+        f"expected finite features, got NaN or infinity in row {row}.\n"
+        "Look for a training that diverged, or mark padding rows with the label -1."
+    )

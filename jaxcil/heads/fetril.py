@@ -5,15 +5,22 @@ Of an old class only its mean mu_o is kept. In a task, an old class takes the fe
     f~ = f - mu_s(o) + mu_o                 for every feature f of class s(o)             (1)
 
 and a linear classifier is trained on the real features of the new classes and on the pseudo-features of all
-old ones, each row scaled to length one after the translation:
+old ones. Presets differ in the source class alone:
 
     official   s(o) is the new class whose mean is nearest, by Euclidean distance of the raw means; the code
     pycil      s(o) is the new class whose mean has the largest cosine to mu_o; the paper, and PyCIL's port
 
-The classifier is one squared-hinge support vector machine a class with C = 1 (`linear_svm.py`). The official
-solver stops at a tolerance of 1e-4, up to 1.3e-3 from the optimum in a weight; here it is the optimum. The
-official script also leaves its first 512 training rows unscaled while test rows are scaled, which costs most
-of the accuracy on small data; that is not copied.
+The classifier (`linear_classifiers.py`) is one of
+
+    svm     a squared-hinge support vector machine a class with C = 1, on rows scaled to length one after the
+            translation. Both codes hand this problem to liblinear, which stops at a tolerance of 1e-4, up to 1.3e-3
+            from the optimum in a weight; here it is the optimum
+    fc      softmax regression by SGD on rows as they are, as PyCIL trains it: 50 epochs, batches of 128, learning
+            rate 0.05, weight decay 5e-4; old classes start from the weights of the task before
+    ridge   ridge regression onto one-hot targets, on rows scaled to length one; in neither code
+
+The official script leaves its first 512 training rows unscaled while test rows are scaled, which costs most of the
+accuracy on small data; that is not copied.
 """
 
 from typing import Literal, NamedTuple
@@ -21,15 +28,24 @@ from typing import Literal, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from jax.core import Tracer
 
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.heads.class_rows import class_bound, class_means, rows_of_class, task_rows, unit_rows
-from jaxcil.heads.linear_svm import squared_hinge_svm
+from jaxcil.heads.class_rows import (
+    check_positive,
+    check_size,
+    class_bound,
+    class_means,
+    known_classes_only,
+    rows_by_class,
+    scored_rows,
+    task_rows,
+    unit_rows,
+)
+from jaxcil.heads.linear_classifiers import Ridge, Softmax, SupportVectors, linear_scores
 
-PRESETS = ("official", "pycil")
+SOURCES = {"official": "euclidean", "pycil": "cosine"}
+CLASSIFIERS = ("svm", "fc", "ridge")
 
 
 class FeTrILState(NamedTuple):
@@ -42,10 +58,10 @@ class FeTrILState(NamedTuple):
 
 @flax.struct.dataclass
 class FeTrIL:
-    """FeTrIL with linear support vector machines; made by `fetril`."""
+    """FeTrIL; made by `fetril`."""
 
-    regularisation: Array | float
-    preset: str = flax.struct.field(pytree_node=False, default="official")
+    classifier: SupportVectors | Softmax | Ridge
+    source: str = flax.struct.field(pytree_node=False, default="euclidean")
     images_a_class: int | None = flax.struct.field(pytree_node=False, default=None)
 
     def init(self, num_classes: int, feature_dim: int, key: Array | None = None) -> FeTrILState:
@@ -62,24 +78,22 @@ class FeTrIL:
         """Learns a task's features [B, D], labels [B] int32 (-1: padding), and a classifier of all seen.
 
         A class that comes again counts as new: its rows replace its mean. A task without rows changes nothing.
-        Memory: C images_a_class training rows, and for each of them one margin a class.
+        Memory: C images_a_class training rows, and for svm a margin a class for each of them. Only the
+        classifier fc needs the key.
         """
         features = task_rows(features, labels, like=state.means)
         means, counts = class_means(features, labels, state.counts.shape[0])
         new = counts > 0
         means, counts = jnp.where(new[:, None], means, state.means), jnp.where(new, counts, state.counts)
         rows, owners = self.pseudo_features(features, labels, means, new=new, seen=counts > 0)
-        strength = jnp.asarray(self.regularisation, means.dtype)
-        weights = squared_hinge_svm(rows, owners, counts.shape[0], strength)
+        weights = self.classifier.fit(rows, owners, state.weights, key)
         return FeTrILState(means, jnp.where(new.any(), weights, state.weights), counts)
 
     def scores(self, state: FeTrILState, features: Array) -> Array:
-        """Decision values [B, C] of features [B, D]; -inf for a class not seen."""
-        features = unit_rows(features.astype(state.means.dtype))
-        scores = (
-            jnp.matmul(features, state.weights[:, :-1].T, precision="highest") + state.weights[None, :, -1]
-        )
-        return jnp.where((state.counts > 0)[None, :], scores, -jnp.inf)
+        """Decision values or logits [B, C] of features [B, D]; -inf for a class not seen."""
+        features = scored_rows(features, like=state.means)
+        features = unit_rows(features) if self.classifier.unit else features
+        return known_classes_only(linear_scores(state.weights, features), state.counts)
 
     def source_classes(self, means: Array, new: Array) -> Array:
         """s of equation (1), [C] int32: the new class whose rows a class takes; a new one takes its own.
@@ -88,7 +102,7 @@ class FeTrIL:
           means: [C, D].
           new: [C] bool, the classes of this task.
         """
-        if self.preset == "pycil":
+        if self.source == "cosine":
             directions = unit_rows(means)
             likeness = jnp.matmul(directions, directions.T, precision="highest")
         else:
@@ -100,7 +114,7 @@ class FeTrIL:
     def pseudo_features(
         self, features: Array, labels: Array, means: Array, *, new: Array, seen: Array
     ) -> tuple[Array, Array]:
-        """Training rows [C n, D] of length one, n a class in order, and their classes [C n] (-1: no row).
+        """Training rows [C n, D] of the classifier, n a class in order, and their classes [C n] (-1: no row).
 
         Args:
           features: [B, D] of the task.
@@ -117,34 +131,65 @@ class FeTrIL:
             )
         num_classes = means.shape[0]
         source = self.source_classes(means, new)
-        rows_by_class = jax.vmap(lambda label: rows_of_class(labels, label, size))(
-            jnp.arange(num_classes, dtype=labels.dtype)
-        )
-        rows = rows_by_class[source]  # [C, n]
+        rows = rows_by_class(labels, num_classes, size)[source]  # [C, n]
         shift = jnp.where(new[:, None], 0, means - means[source])
         pseudo = features.at[rows].get(mode="fill", fill_value=0) + shift[:, None, :]
         real = (rows < labels.shape[0]) & seen[:, None]
         owners = jnp.where(real, jnp.arange(num_classes, dtype=jnp.int32)[:, None], -1)
-        return unit_rows(pseudo).reshape(num_classes * size, -1), owners.reshape(-1)
+        pseudo = unit_rows(pseudo) if self.classifier.unit else pseudo
+        return pseudo.reshape(num_classes * size, -1), owners.reshape(-1)
 
 
 def fetril(
     preset: Literal["official", "pycil"] = "official",
     *,
+    classifier: Literal["svm", "fc", "ridge"] = "svm",
+    source: Literal["euclidean", "cosine"] | None = None,
     regularisation: Array | float = 1.0,
+    ridge: Array | float = 1.0,
+    learning_rate: Array | float = 0.05,
+    weight_decay: Array | float = 5e-4,
+    epochs: int = 50,
+    batch_size: int = 128,
     images_a_class: int | None = None,
 ) -> FeTrIL:
     """FeTrIL.
 
+    regularisation, ridge, learning_rate and weight_decay are leaves, so that a sweep may vmap over them; checked
+    where they are concrete. Those of another classifier than the one chosen are not used.
+
     Args:
       preset: how the source class is chosen, see above; nothing else differs.
-      regularisation: C of the support vector machines, > 0; a leaf, so that a sweep may vmap over it. Larger
-        fits the rows more closely. Checked where it is concrete.
+      classifier: see above; "fc" needs a key in `update`.
+      source: "euclidean" or "cosine", instead of what the preset says.
+      regularisation: C of the support vector machines, > 0. Larger fits the rows more closely.
+      ridge: of the ridge regression, > 0. Larger fits the rows less closely.
+      learning_rate: of fc, at the first epoch, > 0.
+      weight_decay: of fc, >= 0.
+      epochs: of fc, >= 1.
+      batch_size: of fc, >= 1.
       images_a_class: bound on the rows of one class. None reads it from the labels, which jit and vmap do not
         allow: there it must be given, and a class's rows beyond it are left out.
+
+    Raises:
+      InputError: an unknown name, or a setting out of range.
     """
-    if preset not in PRESETS:
-        raise unknown_name("FeTrIL preset", preset, PRESETS)
-    if not isinstance(regularisation, Tracer) and not np.all(np.asarray(regularisation) > 0):
-        raise InputError(f"regularisation must be > 0, got {regularisation}.")
-    return FeTrIL(regularisation, preset=preset, images_a_class=images_a_class)
+    if preset not in SOURCES:
+        raise unknown_name("FeTrIL preset", preset, SOURCES)
+    if classifier not in CLASSIFIERS:
+        raise unknown_name("FeTrIL classifier", classifier, CLASSIFIERS)
+    distance = source or SOURCES[preset]
+    if distance not in SOURCES.values():
+        raise unknown_name("source distance", distance, SOURCES.values())
+    check_positive("regularisation", regularisation)
+    check_positive("ridge", ridge)
+    check_positive("learning_rate", learning_rate)
+    check_positive("weight_decay", weight_decay, zero=True)
+    check_size("epochs", epochs)
+    check_size("batch_size", batch_size)
+    chosen = {
+        "svm": SupportVectors(regularisation),
+        "fc": Softmax(learning_rate, weight_decay, epochs=epochs, batch_size=batch_size),
+        "ridge": Ridge(ridge),
+    }[classifier]
+    return FeTrIL(chosen, source=distance, images_a_class=images_a_class)

@@ -17,7 +17,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import unknown_name
-from jaxcil.heads.class_rows import class_means, task_rows, unit_rows
+from jaxcil.heads.class_rows import (
+    class_means,
+    known_classes_only,
+    scored_rows,
+    task_rows,
+    unit_rows,
+)
 
 METRICS = ("cosine", "euclidean")
 MEANS = ("features", "unit_features")
@@ -48,12 +54,12 @@ class NCM:
             features = unit_rows(features)
         means, counts = class_means(features, labels, state.counts.shape[0])
         total = state.counts + counts
-        share = (counts / jnp.maximum(total, 1)).astype(means.dtype)
+        share = counts.astype(means.dtype) / jnp.maximum(total, 1).astype(means.dtype)
         return NCMState(state.means + share[:, None] * (means - state.means), total)
 
     def scores(self, state: NCMState, features: Array) -> Array:
         """Similarity [B, C] by (1) or (2) of features [B, D]; -inf for a class not seen."""
-        features, means = features.astype(state.means.dtype), state.means
+        features, means = scored_rows(features, like=state.means), state.means
         seen = state.counts > 0
         if self.metric == "cosine" or self.means == "unit_features":
             features, means = unit_rows(features), unit_rows(means)
@@ -65,7 +71,7 @@ class NCM:
         if self.metric == "euclidean":
             squares = jnp.square(features).sum(axis=1)[:, None] + jnp.square(means).sum(axis=1)[None, :]
             scores = 2 * scores - squares
-        return jnp.where(seen[None, :], scores, -jnp.inf)
+        return known_classes_only(scores, state.counts)
 
 
 def ncm(

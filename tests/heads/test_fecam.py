@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from jaxcil.heads import fecam
+from jaxcil.heads.covariance import inverse_factor
+from jaxcil.heads.mahalanobis import whitened_distances
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -12,6 +14,10 @@ MODES = {
     "nonorm": {"correlation": False},
     "notukey": {"beta": 1.0},
     "noshrink": {"gamma1": 0.0, "gamma2": 0.0},
+    "common": {"mode": "common"},
+    "diagonal": {"mode": "diagonal"},
+    "ncm": {"mode": "ncm", "beta": 1.0},
+    "ncm_tukey": {"mode": "ncm"},
 }
 
 update = jax.jit(lambda head, *arguments: head.update(*arguments))  # one program for all hyperparameters
@@ -147,6 +153,39 @@ def test_a_hyperparameter_out_of_range_is_refused(setting):
         fecam(**setting)
 
 
-def test_an_unknown_preset_is_refused():
-    with pytest.raises(ValueError, match="official"):
-        fecam("offical")
+@pytest.mark.parametrize("arguments", [{"preset": "offical"}, {"mode": "perclass"}])
+def test_an_unknown_name_is_refused_with_the_nearest(arguments):
+    with pytest.raises(ValueError, match="Did you mean"):
+        fecam(**arguments)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_common_covariance_is_that_of_the_official_code(golden):
+    arrays = golden("incremental/fecam.npz")
+    state = fit_in_two_tasks(fecam(mode="common"), arrays)
+    # Its Tukey transform is in float32, 6e-8 a feature
+    np.testing.assert_allclose(state.covariance, arrays["cov_common"], rtol=0, atol=1e-7)
+
+
+@pytest.mark.usefixtures("x64")
+def test_distances_of_wide_features_are_those_of_the_inverse_covariance():
+    # 300 features: three blocks of columns, the last one narrower
+    rng = np.random.default_rng(0)
+    features, prototypes = rng.normal(size=(6, 300)), rng.normal(size=(2, 300))
+    factors = np.tril(rng.normal(size=(2, 300, 300)) / 20) + np.eye(300)
+    found = whitened_distances(*(jnp.asarray(x) for x in (features, prototypes, factors)))
+    for c in range(2):
+        inverse = factors[c].T @ factors[c]
+        expected = [(f - prototypes[c]) @ inverse @ (f - prototypes[c]) for f in features]
+        np.testing.assert_allclose(found[:, c], expected, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_inverse_factor_of_a_wide_covariance_is_lower_triangular_and_exact():
+    # 150 features are halved twice
+    rows = np.random.default_rng(0).normal(size=(400, 150))
+    matrix = rows.T @ rows / 400
+    factor = np.asarray(inverse_factor(jnp.asarray(matrix)))
+    np.testing.assert_array_equal(factor, np.tril(factor))
+    # The condition number is about 20; the jitter is 150 eps
+    np.testing.assert_allclose(factor @ matrix @ factor.T, np.eye(150), atol=1e-11)

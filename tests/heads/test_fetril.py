@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from jaxcil.heads import fetril
 
@@ -137,9 +138,89 @@ def test_a_task_without_rows_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, after, state)
 
 
+@pytest.mark.usefixtures("x64")
+def test_rows_of_fc_are_the_unscaled_ones_of_pycil(golden):
+    arrays = golden("incremental/fetril.npz")
+    head = fetril("pycil", classifier="fc", images_a_class=40)
+    labels = jnp.asarray(arrays["train_labels"], jnp.int32)
+    rows, owners = (
+        np.asarray(part)
+        for part in head.pseudo_features(
+            jnp.asarray(arrays["train_features"], float),
+            jnp.where(labels >= 5, labels, -1),
+            jnp.asarray(arrays["means"], float),
+            new=jnp.arange(9) >= 5,
+            seen=jnp.ones(9, bool),
+        )
+    )
+    order = np.argsort(arrays["pycil_train_labels"], kind="stable")
+    expected = arrays["pycil_train_features"][order]
+    np.testing.assert_allclose(rows[owners >= 0], expected, rtol=0, atol=7e-7 * np.abs(expected).max())
+
+
+def test_fc_goes_on_from_the_weights_of_the_task_before(golden):
+    arrays = golden("incremental/fetril.npz")
+    # A learning rate of nothing leaves the classifier where it starts
+    still = fetril(classifier="fc", learning_rate=1e-30, epochs=1, images_a_class=40)
+    features, labels = jnp.asarray(arrays["train_features"]), jnp.asarray(arrays["train_labels"], jnp.int32)
+    first = update(still, still.init(9, 16), features, jnp.where(labels < 5, labels, -1), jax.random.key(0))
+    second = update(still, first, features, jnp.where(labels >= 5, labels, -1), jax.random.key(1))
+    np.testing.assert_allclose(second.weights[:5], first.weights[:5], atol=1e-25)
+    new = np.asarray(second.weights[5:])
+    np.testing.assert_allclose(new[:, -1], 0, atol=1e-25)
+    assert 0 < np.abs(new[:, :-1]).max() <= (3 / 16) ** 0.5  # PyCIL's uniform start
+
+
+def test_fc_finds_what_the_support_vectors_find(golden):
+    arrays = golden("incremental/fetril.npz")
+    head = fetril("pycil", classifier="fc", images_a_class=40)
+    features, labels = jnp.asarray(arrays["train_features"]), jnp.asarray(arrays["train_labels"], jnp.int32)
+    state = head.init(9, 16)
+    for task in (labels < 5, labels >= 5):
+        state = update(head, state, features, jnp.where(task, labels, -1), jax.random.key(0))
+    found = np.asarray(head.scores(state, jnp.asarray(arrays["test_features"]))).argmax(axis=1)
+    # Two classifiers of the same rows: PyCIL reports them within a point of each other; 90 rows here
+    accuracy = (found == arrays["test_labels"]).mean()
+    assert accuracy > arrays["pycil_svm_test_accuracy_percent"] / 100 - 0.05
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_ridge_classifier_is_that_of_scikit_learn(golden):
+    arrays = golden("incremental/fetril.npz")
+    head = fetril("official", classifier="ridge", ridge=0.3, images_a_class=40)
+    state = fit_in_two_tasks(head, arrays)
+    rows, owners = unit(arrays["official_train_features"]), arrays["official_train_labels"]
+    # A constant feature of ones stands for the intercept, which is regularised too
+    rows = np.append(rows, np.ones((len(rows), 1)), axis=1)
+    peer = Ridge(alpha=0.3, fit_intercept=False).fit(rows, np.eye(9)[owners])
+    np.testing.assert_allclose(state.weights, peer.coef_, rtol=0, atol=1e-6)  # the stored means are float32
+
+
+def test_a_source_distance_of_its_own_takes_the_place_of_the_presets():
+    means, new = jnp.array([[10.0, 0.0], [1.0, 0.0], [9.0, 5.0]]), jnp.array([False, True, True])
+    assert fetril("official", source="cosine").source_classes(means, new)[0] == 1
+    assert fetril("pycil", source="euclidean").source_classes(means, new)[0] == 2
+
+
+def test_fc_needs_a_key():
+    head = fetril(classifier="fc", images_a_class=4)
+    with pytest.raises(ValueError, match="key"):
+        jax.eval_shape(head.update, head.init(2, 3), jnp.ones((4, 3)), jnp.array([0, 0, 1, 1]))
+
+
 @pytest.mark.parametrize(
-    "arguments", [{"preset": "oficial"}, {"regularisation": 0.0}, {"regularisation": -1.0}]
+    ("arguments", "message"),
+    [
+        ({"preset": "oficial"}, "mean 'official'"),
+        ({"classifier": "scm"}, "mean 'svm'"),
+        ({"source": "cosin"}, "mean 'cosine'"),
+        ({"regularisation": 0.0}, "regularisation"),
+        ({"ridge": -1.0}, "ridge"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"weight_decay": -1e-4}, "weight_decay"),
+        ({"epochs": 0}, "epochs"),
+    ],
 )
-def test_bad_settings_are_refused(arguments):
-    with pytest.raises(ValueError, match=r"official|regularisation"):
+def test_bad_settings_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         fetril(**arguments)

@@ -1,0 +1,153 @@
+"""The real images of a run and how their classes come: whole on the device, or streamed from the disk."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxcil import keys
+from jaxcil.data import batches, datasets, streams
+from jaxcil.data.records import Records
+from jaxcil.errors import InputError, unknown_name
+from jaxcil.future_images import Auxiliary
+from jaxcil.learners.fpcil import Images
+from jaxcil.scenario import Scenario, check_images, make_scenario
+
+HELD_OUT_SHARE = 0.1
+BLOCK = 500  # images that a network looks at together
+
+
+class Split(NamedTuple):
+    """Real images with labels that are places in the class order; exactly one of `images` and `records` is there."""
+
+    labels: np.ndarray  # int32 [N]
+    images: np.ndarray | None = None  # uint8 [N, H, W, 3]
+    records: Records | None = None  # with the same labels
+
+    def blocks(self, side: int) -> Iterator[np.ndarray]:
+        """All images in their order, uint8 [B, H, W, 3] of one B, the last block filled up with black ones.
+
+        Args:
+          side: of streamed images.
+        """
+        size = min(BLOCK, len(self.labels))
+        if self.images is None:
+            yield from (block.images for block in streams.in_order(self.records, side, size))  # type: ignore[arg-type]
+            return
+        for start in range(0, len(self.labels), size):
+            part = self.images[start : start + size]
+            yield np.pad(part, ((0, size - len(part)), (0, 0), (0, 0), (0, 0)))
+
+
+class Benchmark(NamedTuple):
+    """Real images, and how their classes come."""
+
+    scenario: Scenario
+    train: Split
+    test: Split
+    shape: tuple[int, int]  # of an image
+
+
+def load_benchmark(config: Any) -> Benchmark:
+    """The real images of a run.
+
+    Raises:
+      InputError: the splits do not fit each other, a class has no images, or the scenario cannot be.
+    """
+    source = (config.data_dir, config.classes)
+    if config.stream:
+        if config.image_size is None or config.evaluate_on != "test":
+            raise InputError("stream needs image_size, and evaluates on the test images")
+        train, test = (datasets.open_records(config.dataset, split, *source) for split in ("train", "test"))
+        shape = (config.image_size, config.image_size)
+    else:
+        train = datasets.load(config.dataset, "train", config.image_size, *source)
+        if config.evaluate_on == "held_out":  # to choose settings by, without a look at the test images
+            train, test = datasets.hold_out(train, HELD_OUT_SHARE)
+        else:
+            test = datasets.load(config.dataset, "test", config.image_size, *source)
+        if train.images.shape[1:] != test.images.shape[1:]:
+            sizes = [" x ".join(str(side) for side in data.images.shape[1:3]) for data in (train, test)]
+            raise InputError(
+                f"training images of {config.dataset} are {sizes[0]}, test images {sizes[1]}; set image_size"
+            )
+        shape = train.images.shape[1:3]
+    if train.class_names != test.class_names:
+        raise InputError(
+            f"{config.dataset} has other classes for training ({', '.join(train.class_names)}) than for testing "
+            f"({', '.join(test.class_names)}); give both splits the same class folders"
+        )
+    scenario = scenario_of(config, train.class_names)
+    for split, data in (("train", train), ("test", test)):
+        check_images(data.labels, data.class_names, split=split)
+    return Benchmark(scenario, _split(train, scenario), _split(test, scenario), shape)
+
+
+def scenario_of(config: Any, class_names: tuple[str, ...]) -> Scenario:
+    """The tasks of a run."""
+    settings = config.scenario
+    order = settings.class_order
+    if "," in order:
+        names = [name.strip() for name in order.split(",")]
+        for name in names:
+            if name not in class_names:
+                raise unknown_name("class name", name, class_names)
+        order = [class_names.index(name) for name in names]
+    return make_scenario(
+        class_names,
+        settings.first_classes,
+        settings.classes_a_task,
+        class_order=order,
+        task_sizes=tuple(settings.task_sizes) or None,
+    )
+
+
+def streamed(
+    benchmark: Benchmark, extra: Auxiliary | None, parts: list[batches.Part], seed: int
+) -> Callable[[int, int], Images]:
+    """The batches of a first training whose real images are streamed, the same for all runs.
+
+    Args:
+      benchmark: of streamed images.
+      extra: the auxiliary images.
+      parts: the first has rows of real images alone, the second, if any, rows of auxiliary ones behind them.
+      seed: of the batches.
+    """
+    key = keys.purpose_key(keys.root_key(seed), "batches")
+    real = parts[0].rows[parts[0].rows < len(benchmark.train.labels)]
+    stream = streams.Stream(benchmark.train.records, benchmark.shape[0], key, rows=real)  # type: ignore[arg-type]
+    others = keys.fold(key, 2**31)
+
+    def chunk(first: int, count: int) -> Images:
+        block = stream.chunk(first, count, parts[0].size)
+        images, labels = (array.reshape(count, -1, *array.shape[1:]) for array in block)
+        synthetic = np.zeros(labels.shape, bool)
+        if extra is not None and len(parts) > 1:
+            rows = batches.schedule(others, parts[1].rows, parts[1].size, first, count) - len(
+                benchmark.train.labels
+            )
+            images = np.concatenate([images, extra.images[rows]], axis=1)
+            labels = np.concatenate([labels, extra.labels[rows]], axis=1)
+            synthetic = np.concatenate([synthetic, np.ones(rows.shape, bool)], axis=1)
+        flat = (jnp.asarray(array.reshape(-1, *array.shape[2:])) for array in (images, labels, synthetic))
+        return Images(*flat)
+
+    return chunk
+
+
+def features(featurise: Callable[[Array], Array], split: Split, side: int) -> Array:
+    """Features [N, D] of all images of a split, block by block."""
+    found = [np.asarray(featurise(jnp.asarray(block))) for block in split.blocks(side)]
+    return jnp.asarray(np.concatenate(found)[: len(split.labels)])
+
+
+def _split(data: datasets.ImageSet | Records, scenario: Scenario) -> Split:
+    labels = scenario.to_contiguous(data.labels)
+    if isinstance(data, Records):
+        return Split(
+            labels, records=dataclasses.replace(data, labels=labels, class_names=scenario.class_names)
+        )
+    return Split(labels, images=data.images)
