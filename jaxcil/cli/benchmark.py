@@ -1,10 +1,12 @@
 """jaxcil benchmark NAME [--json=FILE]: times a part of jaxcil beside its peer.
 
-Names: convolution, generate, sample. Options of generate:
+Names: convolution, generate, sample, train. Options of generate:
   --model=digits|sd15|FOLDER   sd15 is Stable Diffusion 1.5's shape with made-up parameters
   --size=PIXELS --calls=N --dtype=float32|bfloat16
   --batch=8,16,32 --attention=xla,cudnn   all are tried, and the fastest is taken apart
   --profile=DIR                a trace of one batch, and a summary of it
+Options of train:
+  --network=resnet32|resnet18 --batch=N
 """
 
 import importlib
@@ -37,6 +39,7 @@ OPTIONS: dict[str, dict[str, Callable[[str], Any]]] = {
         "profile": str,
     },
     "sample": {},
+    "train": {"network": str, "batch": int},
 }
 
 

@@ -54,7 +54,7 @@ class ResNet18(nn.Module):
         x = conv(self.width, size, stride, self.convolution, self.dtype, "conv_1")(images)
         x = nn.relu(BatchNorm(train, name="bn_1")(x))
         if maximum:
-            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+            x = nn.max_pool(x, (3, 3), (2, 2), padding=[(1, 1), (1, 1)])  # type: ignore[arg-type]
         for stage in range(4):
             for block in range(2):
                 x = ResidualBlock(

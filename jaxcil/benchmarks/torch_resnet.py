@@ -1,0 +1,139 @@
+"""The training step of torch's ResNets on a CPU, in a process of its own: the peer of ours.
+
+Eager execution in float32 with channels-last maps, SGD with momentum and weight decay, as class-incremental code on
+torch has it. Two thread pools in one process take each other's cores, so torch gets its own process, which sleeps
+while the other one is timed.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def missing() -> bool:
+    """Whether torch is not installed."""
+    return importlib.util.find_spec("torch") is None
+
+
+@contextlib.contextmanager
+def torch_resnet(network: str, batch: int, steps: int) -> Iterator[Callable[[], object]]:
+    """A network in another process, as long as the context lasts.
+
+    Args:
+      network: "resnet32" or "resnet18".
+      batch: images a step.
+      steps: that a call makes.
+
+    Yields:
+      A function that returns when its steps are done.
+
+    Raises:
+      RuntimeError: the process ended; it says why on the standard error.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxcil.benchmarks.torch_resnet"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    asking, answers = process.stdin, process.stdout
+    assert asking
+    assert answers
+
+    def tell(line: str) -> str:
+        try:
+            asking.write(f"{line}\n")
+            asking.flush()
+            answer = answers.readline().strip()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise RuntimeError("the process with torch's network ended early; what it said stands above")
+        return answer
+
+    with process:
+        try:
+            tell(json.dumps({"network": network, "batch": batch, "steps": steps}))
+            yield functools.partial(tell, "call")
+        finally:
+            process.kill()
+            with contextlib.suppress(BrokenPipeError):  # of a line that it did not take
+                asking.close()
+
+
+def _serve() -> None:
+    """Makes what the first line asks for; then makes its steps, once for each line."""
+    asked = json.loads(sys.stdin.readline())
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    call = _steps(**asked)
+    for _ in range(2):  # the first chooses kernels, and the answer tells that it has
+        call()
+    print("ready", file=answers, flush=True)
+    for _ in sys.stdin:
+        call()
+        print("done", file=answers, flush=True)
+
+
+def _steps(network: str, batch: int, steps: int) -> Callable[[], None]:
+    import torch  # pyright: ignore[reportMissingImports]
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # as many as XLA takes
+    torch.manual_seed(0)
+    width, blocks, projected = {"resnet32": (16, (5, 5, 5), False), "resnet18": (64, (2, 2, 2, 2), True)}[
+        network
+    ]
+    model = _resnet(torch, width, blocks, projected).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
+    images = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
+    labels = torch.arange(batch) % 10
+
+    def call() -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+
+    return call
+
+
+def _resnet(torch: Any, width: int, blocks: tuple[int, ...], projected: bool) -> Any:
+    nn, functional = torch.nn, torch.nn.functional
+
+    def layer(inputs: int, outputs: int, size: int, stride: int) -> Any:
+        return nn.Sequential(
+            nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), nn.BatchNorm2d(outputs)
+        )
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int):
+            super().__init__()
+            self.first, self.second = layer(inputs, outputs, 3, stride), layer(outputs, outputs, 3, 1)
+            self.more = outputs - inputs
+            self.projection = layer(inputs, outputs, 1, stride) if projected and self.more else None
+
+        def forward(self, x: Any) -> Any:
+            y = self.second(functional.relu(self.first(x)))
+            if self.projection is not None:
+                x = self.projection(x)
+            elif self.more:
+                x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.more))
+            return functional.relu(x + y)
+
+    layers, inputs = [layer(3, width, 3, 1), nn.ReLU()], width
+    for stage, count in enumerate(blocks):
+        for block in range(count):
+            outputs = width * 2**stage
+            layers.append(Block(inputs, outputs, 2 if stage and not block else 1))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,118 @@
+"""The training step of ResNet-32 and ResNet-18 on 32x32 images, beside torch's in the same run.
+
+    jaxcil benchmark train
+    jaxcil benchmark train --network=resnet32 --batch=64
+
+Ours runs as the training loop runs it, some steps in one scan; torch's eagerly, in float32 with channels-last maps.
+A ratio below 1 means that ours is faster. Where the step goes is found by leaving parts out: the forward pass
+alone, and the step with running statistics, which leaves of batch normalisation what any network's biases cost.
+"""
+
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxcil import convolution
+from jaxcil.benchmarks import torch_resnet
+from jaxcil.benchmarks.timing import rounds_for, smallest_seconds
+from jaxcil.errors import InputError, unknown_name
+from jaxcil.extractors.resnet import ResNet18
+from jaxcil.extractors.resnet_cifar import ResNetCIFAR
+from jaxcil.parallel import mesh
+from jaxcil.training.optimizer import SGD
+
+CLASSES, SIDE, STEPS = 10, 32, 2
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet32": lambda: ResNetCIFAR(convolution=convolution.conv_general_dilated),
+    "resnet18": lambda: ResNet18(convolution=convolution.conv_general_dilated),
+}
+
+
+def run(network: str | None = None, batch: int = 128) -> dict[str, Any]:
+    """Times both libraries in turn, several times, and takes each one's smallest time.
+
+    Args:
+      network: a name of `NETWORKS`; None: all.
+      batch: images a step.
+
+    Returns:
+      By network: seconds of a step and its parts, and the time of our step divided by that of torch's (None where
+      torch is not installed, or the device is no CPU).
+
+    Raises:
+      InputError: no such network, or no images.
+    """
+    if network is not None and network not in NETWORKS:
+        raise unknown_name("network", network, NETWORKS)
+    if batch < 1:
+        raise InputError(f"--batch is the number of images a step, at least 1, got {batch}")
+    result: dict[str, Any] = {"device": mesh.device_kind(), "jax": jax.__version__, "batch": batch}
+    for name in [network] if network else NETWORKS:
+        result[name] = _figures(name, batch)
+    return result
+
+
+def _figures(name: str, batch: int) -> dict[str, Any]:
+    ways = _ways(NETWORKS[name](), batch)
+    with ExitStack() as stack:
+        if jax.default_backend() == "cpu" and not torch_resnet.missing():
+            ways["torch"] = stack.enter_context(torch_resnet.torch_resnet(name, batch, STEPS))
+        best = smallest_seconds(ways, rounds_for(ways))
+    step, forward, torch = best["step"], best["forward"], best.get("torch")
+    return {
+        "step_seconds": step / STEPS,
+        "forward_share": forward / step,
+        "backward_share": 1 - forward / step,
+        "batch_statistics_share": 1 - best["running statistics"] / step,
+        "torch_step_seconds": torch and torch / STEPS,
+        "step_over_torch": torch and step / torch,
+    }
+
+
+def _ways(network: nn.Module, batch: int) -> dict[str, Callable[[], object]]:
+    """The step, its forward pass alone and the step without batch statistics, each some times in one program."""
+    images = jax.random.normal(jax.random.key(0), (batch, SIDE, SIDE, 3))
+    labels = jnp.arange(batch) % CLASSES
+    optimizer = SGD(0.1, 5e-4).build(1000)
+    variables = jax.jit(network.init)(jax.random.key(1), images[:1])
+    features = jax.eval_shape(network.apply, variables, images)
+    parameters = (variables["params"], jnp.zeros((features.shape[-1], CLASSES)))  # type: ignore[union-attr]
+
+    def loss(parameters: Any, statistics: Any, train: bool) -> Any:
+        features, changed = network.apply(
+            {"params": parameters[0], "batch_stats": statistics}, images, train=train, mutable=["batch_stats"]
+        )
+        logits = features @ parameters[1]
+        value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        return value, changed.get("batch_stats", statistics)
+
+    def step(train: bool, state: Any, _: None) -> Any:
+        parameters, statistics, moments = state
+        gradient, statistics = jax.grad(loss, has_aux=True)(parameters, statistics, train)
+        updates, moments = optimizer.update(gradient, moments, parameters)
+        return (optax.apply_updates(parameters, updates), statistics, moments), None
+
+    def forward(state: Any, _: None) -> Any:
+        parameters, statistics, moments = state
+        value, statistics = loss(parameters, statistics, True)
+        # so that a step waits for the one before, as in training
+        return (jax.tree.map(lambda leaf: leaf + 1e-9 * value, parameters), statistics, moments), None
+
+    bodies = {
+        "step": functools.partial(step, True),
+        "forward": forward,
+        "running statistics": functools.partial(step, False),
+    }
+    state = (parameters, variables["batch_stats"], optimizer.init(parameters))
+    return {name: _several(body, state) for name, body in bodies.items()}
+
+
+def _several(body: Callable[..., Any], state: Any) -> Callable[[], object]:
+    program = jax.jit(lambda state: jax.lax.scan(body, state, length=STEPS))
+    return lambda: jax.block_until_ready(program(state))
