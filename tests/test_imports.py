@@ -31,6 +31,7 @@ LAYERS = (
         "diffusion",
         "extractors",
         "heads",
+        "memory",
         "synthesis",
         "scenario",
         "learners",

@@ -1,12 +1,16 @@
 """jaxcil benchmark NAME [--json=FILE]: times a part of jaxcil beside its peer.
 
-Names: convolution, generate, sample, train. Options of generate:
+Names: convolution, generate, heads, sample, train. Options of generate:
   --model=digits|sd15|FOLDER   sd15 is Stable Diffusion 1.5's shape with made-up parameters
   --size=PIXELS --calls=N --dtype=float32|bfloat16
   --batch=8,16,32 --attention=xla,cudnn   all are tried, and the fastest is taken apart
   --profile=DIR                a trace of one batch, and a summary of it
 Options of train:
   --network=resnet32|resnet18 --batch=N
+Options of heads:
+  --only=fecam,fetril_svm,...  some of ncm, slda, fecam, fetril_svm, fetril_fc, acil, ranpac, herding
+  --classes=N --dim=D --images=N --test=N --buffer=M --projection=M --epochs=N --exemplars=N
+  --rounds=N                   the smallest time of so many
 """
 
 import importlib
@@ -37,6 +41,12 @@ OPTIONS: dict[str, dict[str, Callable[[str], Any]]] = {
         "dtype": str,
         "attention": _words,
         "profile": str,
+    },
+    "heads": {
+        "only": _words,
+        **dict.fromkeys(
+            ("classes", "dim", "images", "test", "buffer", "projection", "epochs", "exemplars", "rounds"), int
+        ),
     },
     "sample": {},
     "train": {"network": str, "batch": int},

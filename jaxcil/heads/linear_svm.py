@@ -1,4 +1,4 @@
-"""Linear support vector machines, one class against the rest, solved to the optimum by Newton's method.
+"""Linear support vector machines, one class against the rest, all classes solved together to the optimum.
 
 For each class c, with y = 1 for its rows and -1 for all others, and x a row ending in a 1 for the intercept,
 
@@ -13,24 +13,48 @@ piecewise quadratic:
 with the rows of y <w, x> < 1 active. A Newton step is exact once the active rows stop changing, so the method
 with a line search ends after finitely many steps, about ten (Keerthi and DeCoste, JMLR 6, 2005): the result
 is the optimum and not a function of the solver's tolerance, its random order or its start.
+
+At first most rows are active, and a Hessian a class would be most of the work; near the optimum hardly any is,
+for most rows are told apart with room to spare. So directions come from conjugate gradients (Lin, Weng and
+Keerthi, JMLR 9, 2008), whose products with the Hessians of all classes are two matrix products. The
+preconditioner of a class with n active rows of R is
+
+    I + 2 C (n / R) sum_rows x x^T                                                  (3)
+
+from one eigendecomposition for all classes, while many rows are active, and then (2) itself: the first sum over
+few rows, and later ones by the rows that have become active or inactive. One product is then enough.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.linalg import cho_factor, cho_solve
+from jax.scipy.linalg import cho_solve
 
-MAX_STEPS = 60
-MAX_HALVINGS = 30
-SUFFICIENT = 1e-4  # Armijo's share of the decrease that the gradient promises
+MAX_STEPS = 100
+MAX_PRODUCTS = 60  # with the Hessians, a step
+# Share of the gradient that a direction may leave; closer costs more products than it saves steps
+LEFT = 0.25
+MAX_TRIALS = 12  # lengths of a step
+SLOPE = 0.1  # share of the slope at its start that a step may leave at its end
+AFFORDABLE = 40  # rows that are summed for (2), a class, in units of R / D: they cost as much as 20 products
+BLOCK = 256  # rows that are summed at a time
+
+
+class _Hessian(NamedTuple):
+    """sum x x^T over some rows of each class, as it was last known."""
+
+    sums: Array  # [C, K, K]
+    summed: Array  # [R, C] bool, the rows that it holds
 
 
 class _Progress(NamedTuple):
-    weights: Array  # [C, K]
-    margins: Array  # [C, R] y <w, x>
-    gradients: Array  # [C, K]
+    weights: Array  # [K, C]
+    slacks: Array  # [R, C] 1 - y <w, x>; 0 for rows that do not count
+    gradients: Array  # [K, C]
+    hessian: _Hessian
     done: Array  # [C] bool
     step: Array  # []
 
@@ -38,8 +62,8 @@ class _Progress(NamedTuple):
 def squared_hinge_svm(rows: Array, owners: Array, num_classes: int, regularisation: Array) -> Array:
     """Weights [C, D + 1] at the optimum of (1) for every class, the intercept last.
 
-    Memory: C R for the margins and C D^2 for the Hessians; a Newton step costs R D^2 for each class that is
-    not yet solved.
+    Memory: some arrays of C R numbers and two of C D^2. A product with the Hessians of all classes costs
+    4 C R D operations, of which a few dozen are needed.
 
     Args:
       rows: [R, D], of any scale; those that do not count may hold anything finite.
@@ -47,81 +71,201 @@ def squared_hinge_svm(rows: Array, owners: Array, num_classes: int, regularisati
       num_classes: C. A class without rows gets weights 0.
       regularisation: C of (1), a scalar > 0 of the dtype of rows; larger fits the rows more closely.
     """
-    rows = jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], axis=1)
-    positive = owners[None, :] == jnp.arange(num_classes, dtype=owners.dtype)[:, None]
-    signs = jnp.where(positive, 1, -1).astype(rows.dtype)
-    counted = (owners >= 0)[None, :]
+    counted = (owners >= 0)[:, None]
+    rows = jnp.where(counted, jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], axis=1), 0)
+    positive = owners[:, None] == jnp.arange(num_classes, dtype=owners.dtype)[None, :]
+    signs = jnp.where(counted, jnp.where(positive, 1, -1), 0).astype(rows.dtype)
+    values, vectors = jnp.linalg.eigh(_product(rows.T, rows))
+    values = jnp.maximum(values, 0)
     row_squares = jnp.square(rows).sum(axis=1)
     strength = 2 * regularisation
+    eye = jnp.eye(rows.shape[1], dtype=rows.dtype)
 
-    def slack_of(margins: Array) -> Array:
-        return jnp.where(counted, jnp.maximum(1 - margins, 0), 0)
+    def gradient(weights: Array, slacks: Array) -> Array:
+        return weights - strength * _product(rows.T, signs * jnp.maximum(slacks, 0))
 
-    def gradient(weights: Array, margins: Array) -> Array:
-        return weights - strength * jnp.matmul(signs * slack_of(margins), rows, precision="highest")
+    def preconditioner(
+        known: _Hessian, active: Array, done: Array
+    ) -> tuple[_Hessian, Callable[[Array], Array]]:
+        """What is known of the Hessians now, and what divides [K, C] by the preconditioners."""
+        changed = active ^ known.summed
+        anew = active.sum(axis=0) <= changed.sum(axis=0)
+        pending = jnp.where(anew[None, :], active, changed) & ~done[None, :]
+        few = AFFORDABLE * rows.shape[0] // rows.shape[1] * (~done).sum(dtype=jnp.int32)
+        exact = pending.sum(dtype=jnp.int32) <= few
 
-    def hessian(item: tuple[Array, Array]) -> Array:
-        active, done = item
-        eye = jnp.eye(rows.shape[1], dtype=rows.dtype)
-        return jax.lax.cond(
-            done,
-            lambda: eye,
-            lambda: eye + strength * jnp.matmul(rows.T, active[:, None] * rows, precision="highest"),
-        )
+        def factor(item: tuple[Array, ...]) -> tuple[Array, Array]:
+            sums, pending, active, anew, done = item
+            sums = _add_rows(jnp.where(anew & ~done, 0, sums), rows, pending, active)
+            return sums, jax.lax.cond(done, lambda: eye, lambda: jnp.linalg.cholesky(eye + strength * sums))
 
-    def line_search(now: _Progress, direction: Array, change: Array) -> Array:
-        """The largest of 1, 1/2, 1/4, ... [C] that decreases (1) enough."""
-        start = jnp.square(slack_of(now.margins)).sum(axis=1) * regularisation
-        linear, square = _dot(now.weights, direction), _dot(direction, direction)
-        promise = _dot(now.gradients, direction)
-        rounding = 8 * jnp.finfo(rows.dtype).eps * (start + _dot(now.weights, now.weights))
+        def learn() -> tuple[_Hessian, Array]:
+            sums, factors = jax.lax.map(factor, (known.sums, pending.T, active.T, anew, done))
+            return _Hessian(sums, jnp.where(done[None, :], known.summed, active)), factors
 
-        def too_long(length: Array) -> Array:
-            loss = jnp.square(slack_of(now.margins + length[:, None] * change)).sum(axis=1) * regularisation
-            rise = loss - start + length * linear + 0.5 * jnp.square(length) * square
-            return ~now.done & (rise > SUFFICIENT * length * promise + rounding)
+        hessian, factors = jax.lax.cond(exact, learn, lambda: (known, jnp.zeros_like(known.sums)))
+        share = active.sum(axis=0).astype(rows.dtype) / jnp.maximum(counted.sum(), 1).astype(rows.dtype)
+        shared = 1 + strength * share[None, :] * values[:, None]
 
-        def halve(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            length, long, halvings = carry
-            length = jnp.where(long, length / 2, length)
-            return length, too_long(length), halvings + 1
+        def divide(x: Array) -> Array:
+            return jax.lax.cond(
+                exact,
+                lambda: cho_solve((factors, True), x.T[:, :, None])[:, :, 0].T,
+                lambda: _product(vectors, _product(vectors.T, x) / shared),
+            )
 
-        full = jnp.ones_like(linear)
-        return jax.lax.while_loop(
-            lambda carry: carry[1].any() & (carry[2] < MAX_HALVINGS),
-            halve,
-            (full, too_long(full), jnp.zeros((), jnp.int32)),
-        )[0]
+        return hessian, divide
 
     def newton_step(now: _Progress) -> _Progress:
-        active = (counted & (now.margins < 1)).astype(rows.dtype)
-        factors = cho_factor(jax.lax.map(hessian, (active, now.done)))
-        direction = jnp.where(now.done[:, None], 0, -cho_solve(factors, now.gradients[:, :, None])[:, :, 0])
-        change = signs * jnp.matmul(direction, rows.T, precision="highest")
-        length = line_search(now, direction, change)
-        weights = now.weights + length[:, None] * direction
-        # Anew from the weights: adding up the changes would add up their rounding
-        margins = signs * jnp.matmul(weights, rows.T, precision="highest")
-        gradients = gradient(weights, margins)
-        return _Progress(
-            weights, margins, gradients, now.done | solved(gradients, weights, margins), now.step + 1
-        )
+        active = now.slacks > 0
+        hessian, divide = preconditioner(now.hessian, active, now.done)
 
-    def solved(gradients: Array, weights: Array, margins: Array) -> Array:
+        def product(direction: Array) -> tuple[Array, Array]:
+            change = _product(rows, direction)
+            return direction + strength * _product(rows.T, jnp.where(active, change, 0)), change
+
+        direction, change = _conjugate_gradients(product, divide, -now.gradients, now.done)
+        change = signs * change
+        length = _line_search(now, direction, change, strength)
+        weights = now.weights + length[None, :] * direction
+        slacks = now.slacks - length[None, :] * change
+        gradients = gradient(weights, slacks)
+        done = now.done | solved(gradients, weights, slacks)
+        return _Progress(weights, slacks, gradients, hessian, done, now.step + 1)
+
+    def solved(gradients: Array, weights: Array, slacks: Array) -> Array:
         """The gradient is below a bound of its rounding, eps |Hessian| |w|; it settles at a tenth of that."""
-        active = (counted & (margins < 1)).astype(rows.dtype)
-        trace = rows.shape[1] + strength * jnp.matmul(active, row_squares)
-        limit = jnp.finfo(rows.dtype).eps * trace * jnp.linalg.norm(weights, axis=1)
-        return jnp.linalg.norm(gradients, axis=1) <= limit
+        trace = rows.shape[1] + strength * _product(row_squares, (slacks > 0).astype(rows.dtype))
+        limit = jnp.finfo(rows.dtype).eps * trace * jnp.linalg.norm(weights, axis=0)
+        return jnp.linalg.norm(gradients, axis=0) <= limit
 
-    weights = jnp.zeros((num_classes, rows.shape[1]), rows.dtype)
-    margins = jnp.zeros(signs.shape, rows.dtype)
-    first = _Progress(
-        weights, margins, gradient(weights, margins), ~positive.any(axis=1), jnp.zeros((), jnp.int32)
-    )
+    weights = jnp.zeros((rows.shape[1], num_classes), rows.dtype)
+    slacks = jnp.square(signs)
+    gradients = gradient(weights, slacks)
+    nothing = _Hessian(jnp.zeros((num_classes, *eye.shape), rows.dtype), jnp.zeros(signs.shape, bool))
+    first = _Progress(weights, slacks, gradients, nothing, ~positive.any(axis=0), jnp.zeros((), jnp.int32))
     last = jax.lax.while_loop(lambda now: ~now.done.all() & (now.step < MAX_STEPS), newton_step, first)
-    return last.weights
+    return last.weights.T
+
+
+def _product(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision="highest")
 
 
 def _dot(a: Array, b: Array) -> Array:
-    return (a * b).sum(axis=1)
+    return (a * b).sum(axis=0)
+
+
+def _add_rows(sums: Array, rows: Array, pending: Array, active: Array) -> Array:
+    """sums [K, K] with x x^T of the pending rows [R] added, or taken away where they are not active."""
+    blocks = -(-rows.shape[0] // BLOCK)
+    places = jnp.nonzero(pending, size=blocks * BLOCK, fill_value=rows.shape[0])[0]
+
+    def add(block: Array, sums: Array) -> Array:
+        at = jax.lax.dynamic_slice_in_dim(places, block * BLOCK, BLOCK)
+        x = rows.at[at].get(mode="fill", fill_value=0)
+        sign = jnp.where(active.at[at].get(mode="fill", fill_value=False), 1, -1).astype(rows.dtype)
+        return sums + _product(x.T, sign[:, None] * x)
+
+    return jax.lax.fori_loop(0, (pending.sum() + BLOCK - 1) // BLOCK, add, sums)
+
+
+class _Residual(NamedTuple):
+    """Conjugate gradients on their way."""
+
+    direction: Array  # [K, C]
+    change: Array  # [R, C], rows times direction
+    residual: Array  # [K, C]
+    search: Array  # [K, C]
+    square: Array  # [C], of the residual, in the metric of the preconditioner
+    open: Array  # [C] bool
+    products: Array  # []
+
+
+def _conjugate_gradients(
+    product: Callable[[Array], tuple[Array, Array]],
+    divide: Callable[[Array], Array],
+    target: Array,
+    done: Array,
+) -> tuple[Array, Array]:
+    """Directions [K, C] with |target - Hessian direction| <= `LEFT` |target|, and rows times them [R, C].
+
+    Args:
+      product: of [K, C] with the Hessians, and with the rows, [R, C].
+      divide: [K, C] by the preconditioners.
+      target: [K, C].
+      done: [C] bool; these directions are 0.
+    """
+    enough = LEFT * jnp.linalg.norm(target, axis=0)
+
+    def iterate(now: _Residual) -> _Residual:
+        towards = divide(now.residual)
+        square = _dot(now.residual, towards)
+        share = jnp.where(now.square > 0, square / jnp.where(now.square > 0, now.square, 1), 0)
+        search = towards + share[None, :] * now.search
+        curved, turn = product(search)
+        curvature = _dot(search, curved)
+        going = now.open & (curvature > 0)
+        length = jnp.where(going, square / jnp.where(going, curvature, 1), 0)[None, :]
+        residual = now.residual - length * curved
+        return _Residual(
+            now.direction + length * search,
+            now.change + length * turn,
+            residual,
+            search,
+            square,
+            going & (jnp.linalg.norm(residual, axis=0) > enough),
+            now.products + 1,
+        )
+
+    zero = jnp.zeros_like(target)
+    first = _Residual(
+        zero,
+        jnp.zeros_like(jax.eval_shape(product, target)[1]),
+        target,
+        zero,
+        jnp.zeros_like(enough),
+        ~done,
+        jnp.zeros((), jnp.int32),
+    )
+    last = jax.lax.while_loop(lambda now: now.open.any() & (now.products < MAX_PRODUCTS), iterate, first)
+    return last.direction, last.change
+
+
+class _Trial(NamedTuple):
+    """A search for lengths, [C] each, on its way."""
+
+    length: Array
+    low: Array  # the slope is negative here
+    high: Array  # and positive here
+    open: Array  # bool
+    trials: Array  # []
+
+
+def _line_search(now: _Progress, direction: Array, change: Array, strength: Array) -> Array:
+    """Lengths [C] at which (1) along the direction is nearly smallest, by Newton's method and bisection.
+
+    Args:
+      now: the start.
+      direction: [K, C].
+      change: [R, C] of y <w, x> for a length of 1.
+      strength: 2 C of (1).
+    """
+    linear, square = _dot(now.weights, direction), _dot(direction, direction)
+    steepest = jnp.abs(_dot(now.gradients, direction))
+
+    def trial(at: _Trial) -> _Trial:
+        slacks = now.slacks - at.length[None, :] * change
+        slope = linear + at.length * square - strength * _dot(jnp.maximum(slacks, 0), change)
+        curvature = square + strength * _dot(jnp.where(slacks > 0, change, 0), change)
+        low, high = jnp.where(slope < 0, at.length, at.low), jnp.where(slope > 0, at.length, at.high)
+        newton = at.length - slope / jnp.where(curvature > 0, curvature, 1)
+        between = jnp.where(jnp.isfinite(high), (low + high) / 2, 2 * at.length)
+        moved = jnp.where((newton > low) & (newton < high), newton, between)
+        open_ = at.open & (jnp.abs(slope) > SLOPE * steepest)
+        return _Trial(jnp.where(open_, moved, at.length), low, high, open_, at.trials + 1)
+
+    one = jnp.ones_like(linear)
+    first = _Trial(one, 0 * one, jnp.full_like(one, jnp.inf), ~now.done, jnp.zeros((), jnp.int32))
+    last = jax.lax.while_loop(lambda at: at.open.any() & (at.trials < MAX_TRIALS), trial, first)
+    return jnp.where(now.done, 0, last.length)

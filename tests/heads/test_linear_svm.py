@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 
+from jaxcil.heads import linear_svm
 from jaxcil.heads.linear_svm import squared_hinge_svm
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -46,6 +47,17 @@ def test_the_solution_is_that_of_scikit_learn(strength):
     expected = np.concatenate([peer.coef_, peer.intercept_[:, None]], axis=1)
     # Its primal solver stops 2e-7 from the optimum at any tolerance; its dual one does not arrive
     np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("affordable", [0, 4], ids=["never", "at last"])
+def test_many_active_rows_lead_to_the_optimum_too(monkeypatch, affordable):
+    # A class's own Hessian is summed over all rows in the other tests; here never, or when few rows are left
+    x, owners = problem()
+    monkeypatch.setattr(linear_svm, "AFFORDABLE", affordable)
+    weights = squared_hinge_svm(jnp.asarray(x), jnp.asarray(owners), 4, jnp.asarray(1.0))
+    _, gradient = loss_and_gradient(weights, jnp.asarray(x), jnp.asarray(owners), 1.0)
+    assert float(jnp.abs(gradient).max()) < 1e-16 * 800 * 50  # as in the first test
 
 
 @pytest.mark.parametrize("strength", [1.0, 1e3])
