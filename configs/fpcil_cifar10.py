@@ -31,8 +31,8 @@ def get_config() -> ConfigDict:
         "ds_al",
         "ranpac",
     )
-    config.head_options = dict(acil=dict(buffer_size=2048), ds_al=dict(buffer_size=2048))
-    config.head_options.ranpac = dict(projection_size=1000)
+    config.head_options.acil.buffer_size = config.head_options.ds_al.buffer_size = 2048
+    config.head_options.ranpac.projection_size = 1000
     config.extractor.update(network="resnet8", steps=1600, batch_size=64, warmup=160, nesterov=True)
     # synthetic images are more saturated and sharper than photographs
     config.extractor.augmentation.update(

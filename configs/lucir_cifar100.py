@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.seeds = (0, 1, 2)
     config.extractors = ("plain",)
     config.heads = ("ncm", "fetril", "fecam", "acil")
-    config.head_options.fecam = dict(beta=1.0)
+    config.head_options.fecam.beta = 1.0
     config.extractor.update(network="resnet32_lucir", classifier="cosine", epochs=160)
     config.extractor.update(schedule="step", milestones=(80, 120))
     config.extractor.augmentation.update(crop=4, flip=True)

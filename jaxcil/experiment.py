@@ -68,9 +68,7 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     learner = make_learner(config, benchmark, extra)
     chunk_program = loop.program(learner.step)
     programs = {
-        name: incremental.compile_head(
-            make_head(name, benchmark.train.labels, **config.head_options.get(name, {}))
-        )
+        name: incremental.compile_head(make_head(name, benchmark.train.labels, **config.head_options[name]))
         for name in config.heads
     }
     featurise = jax.jit(lambda variables, images: learner.features(variables, augment.to_float(images)))

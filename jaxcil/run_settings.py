@@ -10,7 +10,7 @@ from jaxcil import heads, recipe
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.future_images import EXTRACTORS
 
-# name of a run's head: its maker and options. Further ones are made with `head_options`
+# name of a run's head: its maker, and what the name says of its options
 HEADS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ncm": (heads.ncm, {}),
     "ncm_euclidean": (heads.ncm, {"metric": "euclidean"}),
@@ -44,7 +44,7 @@ def defaults() -> ConfigDict:
     config.seeds = (0, 1, 2, 3, 4)
     config.extractors = ("plain", "future_proof", "real_future")
     config.heads = ("ncm", "fetril", "fecam")
-    config.head_options = ConfigDict()  # of a head by name: dict(fecam=dict(gamma1=2.0))
+    config.head_options = {name: _options(name) for name in HEADS}
     config.extractor = dict(
         network="resnet8",
         classifier="linear",
@@ -104,6 +104,18 @@ def defaults() -> ConfigDict:
     return config
 
 
+def _options(name: str) -> dict[str, Any]:
+    """What may be set of a head, at its default."""
+    maker, given = HEADS[name]
+    decided = {*given, "preset", "images_a_class"}
+    defaults = {key: value.default for key, value in inspect.signature(maker).parameters.items()}
+    return {
+        key: config_dict.placeholder(str) if value is None else value
+        for key, value in defaults.items()
+        if key not in decided
+    }
+
+
 def make_head(name: str, train_labels: np.ndarray, **options: Any) -> Any:
     """A head by its name.
 
@@ -113,14 +125,10 @@ def make_head(name: str, train_labels: np.ndarray, **options: Any) -> Any:
       **options: in addition to those of its name.
 
     Raises:
-      InputError: an option that the head does not have, or a value that it refuses.
+      InputError: a value that the head refuses.
     """
     maker, given = HEADS[name]
     options = {**given, **options}
-    known = inspect.signature(maker).parameters
-    for option in options:
-        if option not in known:
-            raise unknown_name(f"option of the head {name}", option, known)
     if maker in GROUPS_CLASSES:
         options["images_a_class"] = int(np.bincount(train_labels).max())
     return maker(**options)
@@ -135,13 +143,12 @@ def check(config: Any) -> None:
     for kind, names, known in (
         ("head", config.heads, HEADS),
         ("extractor", config.extractors, EXTRACTORS),
-        ("head with options", tuple(config.head_options), HEADS),
         ("split to evaluate on", (config.evaluate_on,), EVALUATE_ON),
     ):
         for name in names:
             if name not in known:
                 raise unknown_name(kind, name, known)
-        if not names and kind != "head with options":
+        if not names:
             raise InputError(f"the config names no {kind}; there are: {', '.join(known)}")
         if len(set(names)) < len(names):
             raise InputError(f"the config names a {kind} twice: {', '.join(names)}")

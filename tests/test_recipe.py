@@ -4,12 +4,13 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxcil import recipe
 from jaxcil.cli.main import _shipped
 from jaxcil.errors import InputError
-from jaxcil.run_settings import check, defaults
+from jaxcil.run_settings import HEADS, check, defaults, make_head
 
 
 def settings(**changes):
@@ -52,6 +53,18 @@ def test_published_recipes_pass_the_checks_of_a_run(name):
     check(config)
     recipe.training(config.extractor, 25000)
     recipe.network(config.extractor, jax.lax.conv_general_dilated)
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_every_head_of_a_run_can_be_made_from_its_options(name):
+    made = make_head(name, np.array([0, 0, 1]), **defaults().head_options[name])
+    assert made.init(2, 4, jax.random.key(0)) is not None
+
+
+def test_an_option_of_a_head_reaches_it():
+    config = defaults()
+    config.head_options.fecam.gamma1 = 3.0
+    assert make_head("fecam", np.array([0, 0, 1]), **config.head_options.fecam).gamma1 == 3.0
 
 
 @pytest.mark.parametrize(
