@@ -176,11 +176,13 @@ def _entries(run: FinishedRun) -> list[Entry]:
 
 def _fields(run: FinishedRun) -> dict[str, Any]:
     """The config with dotted names, less what is not a setting; a field that is None counts as absent."""
-    flat = flatten_dict(run.results["config"], sep=".")
+    config = run.results["config"]
+    unused = set(config.get("head_options", {})) - set(config.get("heads", ()))
+    beside = ("scenario.", *(f"head_options.{head}." for head in unused))
     return {
         name: value
-        for name, value in flat.items()
-        if name not in NO_SETTING and not name.startswith("scenario.") and value is not None
+        for name, value in flatten_dict(config, sep=".").items()
+        if name not in NO_SETTING and not name.startswith(beside) and value is not None
     }
 
 

@@ -75,6 +75,17 @@ def test_fields_of_two_groups_with_one_name_keep_their_groups(finished):
     assert comparison.settings[1].name == "extractor.steps = 9, synthetic.steps = none"
 
 
+def test_options_of_heads_that_did_not_run_are_no_settings(finished):
+    options = {"fecam": {"gamma1": 1.0}, "acil": {"ridge": 0.1}}
+    one = finished("one", {("fecam", "plain"): 0.5}, heads=["fecam"], head_options=options, order=1)
+    other = {**options, "acil": {"ridge": 5.0}}
+    same = finished("same", {("fecam", "plain"): 0.5}, heads=["fecam"], head_options=other, order=2)
+    assert len(compared(one, same)[0].settings) == 1
+    changed = {**options, "fecam": {"gamma1": 2.0}}
+    another = finished("another", {("fecam", "plain"): 0.5}, heads=["fecam"], head_options=changed, order=3)
+    assert [setting.name for setting in compared(one, another)[0].settings] == ["gamma1 = 1", "gamma1 = 2"]
+
+
 def test_a_field_that_is_none_is_the_same_as_one_that_is_absent(finished):
     (comparison,) = compared(finished("a", OURS), finished("b", OURS, synthetic__filter=None, seeds=(5,)))
     assert [setting.name for setting in comparison.settings] == [""]
