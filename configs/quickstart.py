@@ -11,5 +11,5 @@ from jaxcil.run_settings import defaults
 def get_config() -> ConfigDict:
     config = defaults()
     config.extractor.update(steps=300, batch_size=64)
-    config.extractor.augmentation = dict(crop=1, border="edge")
+    config.extractor.augmentation.update(crop=1, border="edge")
     return config.lock()

@@ -3,7 +3,7 @@
 For x [B, ..., C], m and v the mean and biased variance over all axes but the last, r = (v + epsilon)^(-1/2),
 
     y  = (x - m) r scale + bias                                                           (1)
-    dx = r scale (dy - mean(dy) - (x - m) r^2 (mean(dy x) - m mean(dy)))                  (2)
+    dx = r scale (dy - mean(dy) - (x - m) r^2 mean(dy (x - m)))                           (2)
 
 Equation (2) asks for two sums over dy where the derivative that jax finds asks for four, and for no x - m that is
 kept from the forward pass. The variance is taken around the mean: mean(x^2) - m^2 cancels.
@@ -78,10 +78,11 @@ def _backward(residuals: tuple[Array, ...], cotangents: tuple[Array, Array, Arra
     wide, dy, axes = x.astype(scale.dtype), cotangents[0].astype(scale.dtype), tuple(range(x.ndim - 1))
     count = x.size // x.shape[-1]
     dbias = dy.sum(axes)
-    dscale = inverse * ((dy * wide).sum(axes) - mean * dbias)
-    slope = inverse * dscale / count
-    # dx = factor (dy - slope x - offset), with what does not depend on the place taken together
-    dx = _like(inverse * scale, x) * (dy - _like(slope, x) * wide - _like(dbias / count - slope * mean, x))
+    centred = wide - _like(mean, x)
+    dscale = inverse * (dy * centred).sum(axes)
+    dx = _like(inverse * scale, x) * (
+        dy - _like(inverse * dscale / count, x) * centred - _like(dbias / count, x)
+    )
     return dx.astype(x.dtype), dscale, dbias
 
 

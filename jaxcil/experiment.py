@@ -20,6 +20,7 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,8 @@ from jaxcil.synthesis import filters
 from jaxcil.training import loop
 from jaxcil.training.checkpoint import Checkpoints
 from jaxcil.workdir import Timing, remember_config, remember_data
+
+STREAMED_SAMPLE = 64  # images of a streamed set that its checksum is over
 
 
 def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -68,7 +71,9 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     learner = make_learner(config, benchmark, extra)
     chunk_program = loop.program(learner.step)
     programs = {
-        name: incremental.compile_head(make_head(name, benchmark.train.labels, **config.head_options[name]))
+        name: incremental.compile_head(
+            make_head(name, benchmark.train.labels, **config.head_options.get(name, {}))
+        )
         for name in config.heads
     }
     featurise = jax.jit(lambda variables, images: learner.features(variables, augment.to_float(images)))
@@ -117,6 +122,7 @@ def _evaluate_heads(
                     checkpoints,
                 )
             files.write_json(path, incremental.to_json(measured))
+            shutil.rmtree(folder / f"{name}-{method}")  # gigabytes, for large buffers
         measured = incremental.from_json(files.read_json(path))
         entries += [
             {
@@ -187,5 +193,8 @@ def _results(config: Any, benchmark: Benchmark, runs: list[dict[str, Any]]) -> d
 
 
 def _seen(split: Split) -> tuple[np.ndarray, ...]:
-    """What tells a split from another: its labels, and its images where they lie in memory."""
-    return (split.labels,) if split.images is None else (split.images, split.labels)
+    """What tells a split from another: its labels and images; of images that are streamed, some."""
+    if split.images is not None:
+        return split.images, split.labels
+    rows = np.linspace(0, len(split.labels) - 1, STREAMED_SAMPLE, dtype=np.int64)
+    return split.labels, *(np.frombuffer(split.records.read(int(row)), np.uint8) for row in rows)  # type: ignore[union-attr]

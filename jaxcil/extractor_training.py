@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -90,7 +91,7 @@ def train_extractor(
         if benchmark.train.images is None:
             labels = np.asarray(learner.data.labels[len(benchmark.train.labels) :])
             shown = extra and extra._replace(labels=labels)  # shuffled, for one control
-            data = real_images.streamed(benchmark, shown, parts, config.seeds[0])
+            data = real_images.streamed(benchmark, shown, parts, config.stream)
         with (
             Checkpoints(folder) as checkpoints,
             Progress(f"extractor {name}", learner.steps, "step", scalars=workdir / "tensorboard") as progress,
@@ -109,6 +110,7 @@ def train_extractor(
             )
         variables, _ = learner.frozen(states)
         saved_extractor.save(folder, variables)
+        shutil.rmtree(folder)
     return [jax.tree.map(lambda leaf, n=n: leaf[n], variables) for n in range(len(config.seeds))]
 
 
@@ -126,11 +128,14 @@ def _first_task(
 
 
 def _parts(config: Any, learner: FPCIL, task: Task, name: str) -> list[Part]:
-    """What each batch is made of: one part of all rows, or real first and auxiliary rows in a fixed proportion."""
+    """What each batch is made of: one part of all rows, or real first and auxiliary rows in a fixed proportion.
+
+    The bound takes its real images as they come, whatever share auxiliary ones have.
+    """
     first, others = np.asarray(task.rows), np.asarray(learner.future_rows)
     size, share = config.extractor.batch_size, config.future_proof.share
     if (
-        name in AUXILIARY and share is None and config.stream
+        name in AUXILIARY and share is None and config.stream is not None
     ):  # real and auxiliary rows come from different places
         share = (others >= 0).sum() / (len(first) + (others >= 0).sum())
     if share is None or name not in AUXILIARY:

@@ -4,7 +4,8 @@
     future_proof      synthetic images of the classes to come (arXiv:2404.03200)
     real_future       real training images of the classes to come: the upper bound
     shuffled_labels   those of future_proof, their labels permuted among them: what the images give without the classes
-    known_classes     as many synthetic images, of the first classes only: what more images give without new classes
+    known_classes     as many synthetic images, of the first classes only: what more images give without new classes.
+                      They come in turn from all first classes, and come again where the set has fewer
 
 The ablations of future_proof (how many images, which share of the classes to come is known, other classes, real images
 of other classes) choose among the auxiliary images; the controls follow it.
@@ -93,7 +94,14 @@ def auxiliary(config: Any, scenario: Scenario, shape: tuple[int, int], workdir: 
     labels = position[labels]
     taken = np.isin(labels, [known.index(name) for name in wanted])
     if (limit := config.future_proof.images_a_class) is not None:
-        taken &= _number_in_class(labels) < limit
+        future = taken & (labels >= scenario.task_sizes[0])
+        counts = np.bincount(labels[future])
+        if (least := int(counts[counts > 0].min())) < limit:
+            raise InputError(
+                f"future_proof.images_a_class is {limit}, but {place} has {least} images of "
+                f"{known[int(np.flatnonzero(counts == least)[0])]}; take fewer, or more images"
+            )
+        taken &= (labels < scenario.task_sizes[0]) | (_number_in_class(labels) < limit)
     return Auxiliary(images[taken], labels[taken], others)
 
 
@@ -116,7 +124,9 @@ def select(name: str, scenario: Scenario, real: np.ndarray, extra: Auxiliary | N
     elif name == "real_future":
         rows = np.flatnonzero(~synthetic & (labels >= first))
     elif name == "known_classes":
-        rows = np.resize(np.flatnonzero(synthetic & (labels < first)), len(future))
+        known = np.flatnonzero(synthetic & (labels < first))
+        in_turn = np.lexsort((labels[known], _number_in_class(labels[known])))
+        rows = np.resize(known[in_turn], len(future))
     else:
         rows = future
     if name == "shuffled_labels":
@@ -146,7 +156,10 @@ def _wanted(config: Any, scenario: Scenario) -> tuple[str, ...]:
     known = np.sort(np.random.default_rng(KNOWN_SEED).permutation(len(future))[:count])
     wanted = tuple(future[place] for place in known)
     if "known_classes" in config.extractors:
-        wanted = (*scenario.class_names[:first], *wanted)
+        wanted = (
+            *wanted,
+            *scenario.class_names[:first],
+        )  # behind, so that the others are drawn as they are without
     return wanted
 
 

@@ -1,5 +1,6 @@
 """The real images of a run and how their classes come: whole on the device, or streamed from the disk."""
 
+import concurrent.futures
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ class Split(NamedTuple):
     labels: np.ndarray  # int32 [N]
     images: np.ndarray | None = None  # uint8 [N, H, W, 3]
     records: Records | None = None  # with the same labels
+    crop: streams.Crop = "whole"  # of streamed images that are looked at in their order
 
     def blocks(self, side: int) -> Iterator[np.ndarray]:
         """All images in their order, uint8 [B, H, W, 3] of one B, the last block filled up with black ones.
@@ -35,7 +37,7 @@ class Split(NamedTuple):
         """
         size = min(BLOCK, len(self.labels))
         if self.images is None:
-            yield from (block.images for block in streams.in_order(self.records, side, size))  # type: ignore[arg-type]
+            yield from (block.images for block in streams.in_order(self.records, side, size, crop=self.crop))  # type: ignore[arg-type]
             return
         for start in range(0, len(self.labels), size):
             part = self.images[start : start + size]
@@ -58,9 +60,7 @@ def load_benchmark(config: Any) -> Benchmark:
       InputError: the splits do not fit each other, a class has no images, or the scenario cannot be.
     """
     source = (config.data_dir, config.classes)
-    if config.stream:
-        if config.image_size is None or config.evaluate_on != "test":
-            raise InputError("stream needs image_size, and evaluates on the test images")
+    if config.stream is not None:
         train, test = (datasets.open_records(config.dataset, split, *source) for split in ("train", "test"))
         shape = (config.image_size, config.image_size)
     else:
@@ -83,7 +83,8 @@ def load_benchmark(config: Any) -> Benchmark:
     scenario = scenario_of(config, train.class_names)
     for split, data in (("train", train), ("test", test)):
         check_images(data.labels, data.class_names, split=split)
-    return Benchmark(scenario, _split(train, scenario), _split(test, scenario), shape)
+    middle = config.stream == "random"
+    return Benchmark(scenario, _split(train, scenario, middle), _split(test, scenario, middle), shape)
 
 
 def scenario_of(config: Any, class_names: tuple[str, ...]) -> Scenario:
@@ -106,34 +107,41 @@ def scenario_of(config: Any, class_names: tuple[str, ...]) -> Scenario:
 
 
 def streamed(
-    benchmark: Benchmark, extra: Auxiliary | None, parts: list[batches.Part], seed: int
+    benchmark: Benchmark, extra: Auxiliary | None, parts: list[batches.Part], crop: streams.Crop
 ) -> Callable[[int, int], Images]:
     """The batches of a first training whose real images are streamed, the same for all runs.
+
+    While a chunk is trained on, the one behind it is read.
 
     Args:
       benchmark: of streamed images.
       extra: the auxiliary images.
       parts: the first has rows of real images alone, the second, if any, rows of auxiliary ones behind them.
-      seed: of the batches.
+      crop: of real training images.
     """
-    key = keys.purpose_key(keys.root_key(seed), "batches")
-    real = parts[0].rows[parts[0].rows < len(benchmark.train.labels)]
-    stream = streams.Stream(benchmark.train.records, benchmark.shape[0], key, rows=real)  # type: ignore[arg-type]
+    key = keys.purpose_key(keys.root_key(0), "batches")  # not of a seed: each must train as it does alone
+    real = len(benchmark.train.labels)
+    stream = streams.Stream(benchmark.train.records, benchmark.shape[0], key, rows=parts[0].rows, crop=crop)  # type: ignore[arg-type]
     others = keys.fold(key, 2**31)
+    reader = concurrent.futures.ThreadPoolExecutor(1)
+    ahead: dict[tuple[int, int], concurrent.futures.Future[tuple[np.ndarray, ...]]] = {}
 
-    def chunk(first: int, count: int) -> Images:
+    def read(first: int, count: int) -> tuple[np.ndarray, ...]:
         block = stream.chunk(first, count, parts[0].size)
         images, labels = (array.reshape(count, -1, *array.shape[1:]) for array in block)
         synthetic = np.zeros(labels.shape, bool)
         if extra is not None and len(parts) > 1:
-            rows = batches.schedule(others, parts[1].rows, parts[1].size, first, count) - len(
-                benchmark.train.labels
-            )
+            rows = batches.schedule(others, parts[1].rows, parts[1].size, first, count) - real
             images = np.concatenate([images, extra.images[rows]], axis=1)
             labels = np.concatenate([labels, extra.labels[rows]], axis=1)
             synthetic = np.concatenate([synthetic, np.ones(rows.shape, bool)], axis=1)
-        flat = (jnp.asarray(array.reshape(-1, *array.shape[2:])) for array in (images, labels, synthetic))
-        return Images(*flat)
+        return tuple(array.reshape(-1, *array.shape[2:]) for array in (images, labels, synthetic))
+
+    def chunk(first: int, count: int) -> Images:
+        wanted = ahead.pop((first, count), None) or reader.submit(read, first, count)
+        found = wanted.result()
+        ahead[first + count, count] = reader.submit(read, first + count, count)
+        return Images(*map(jnp.asarray, found))
 
     return chunk
 
@@ -144,10 +152,9 @@ def features(featurise: Callable[[Array], Array], split: Split, side: int) -> Ar
     return jnp.asarray(np.concatenate(found)[: len(split.labels)])
 
 
-def _split(data: datasets.ImageSet | Records, scenario: Scenario) -> Split:
+def _split(data: datasets.ImageSet | Records, scenario: Scenario, middle: bool) -> Split:
     labels = scenario.to_contiguous(data.labels)
     if isinstance(data, Records):
-        return Split(
-            labels, records=dataclasses.replace(data, labels=labels, class_names=scenario.class_names)
-        )
+        records = dataclasses.replace(data, labels=labels, class_names=scenario.class_names)
+        return Split(labels, records=records, crop="centre" if middle else "whole")
     return Split(labels, images=data.images)

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxcil.data.augment import Augmentation
@@ -56,10 +57,25 @@ def training(settings: Any, first_task_images: int) -> dict[str, Any]:
         raise InputError(
             f"give extractor.steps or extractor.epochs, one of them; got {settings.steps}, {settings.epochs}"
         )
+    for field, low, high in (
+        *(
+            ("learning_rate", 0, np.inf),
+            ("weight_decay", 0, np.inf),
+            ("momentum", 0, 1),
+            ("warmup", 0, np.inf),
+        ),
+    ):
+        if not low <= settings[field] < high:
+            raise InputError(f"extractor.{field} must lie in [{low}, {high}), got {settings[field]}")
+    length, kind = (settings.steps, "steps") if settings.epochs is None else (settings.epochs, "epochs")
+    for field, last in (("warmup", settings.warmup), ("milestones", max(settings.milestones, default=0))):
+        if last >= length:
+            raise InputError(
+                f"extractor.{field} must end before the training does, after {length} {kind}; got {last}"
+            )
     unit = 1 if settings.epochs is None else max(1, first_task_images // settings.batch_size)
-    steps = (settings.steps if settings.epochs is None else settings.epochs) * unit
     return {
-        "steps": steps,
+        "steps": length * unit,
         "optimizer": sgd(
             settings.learning_rate,
             settings.weight_decay,
@@ -88,6 +104,7 @@ def check(settings: Any) -> None:
     for field in ("steps", "epochs", "batch_size", "chunk"):
         if settings[field] is not None and settings[field] < 1:
             raise InputError(f"extractor.{field} must be at least 1, got {settings[field]}")
+    training(settings, first_task_images=settings.batch_size)
     if not 0 <= settings.label_smoothing < 1:
         raise InputError(f"extractor.label_smoothing must lie in [0, 1), got {settings.label_smoothing}")
     if settings.average_decay is not None and not 0 <= settings.average_decay < 1:

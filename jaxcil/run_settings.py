@@ -1,34 +1,46 @@
 """What a run's config holds, what it may name, and what it must not say."""
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict, config_dict
 
 from jaxcil import heads, recipe
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.future_images import EXTRACTORS
+from jaxcil.future_images import AUXILIARY, EXTRACTORS
 
-# name of a run's head: its maker, and what the name says of its options
-HEADS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ncm": (heads.ncm, {}),
-    "ncm_euclidean": (heads.ncm, {"metric": "euclidean"}),
-    "fetril": (heads.fetril, {}),
-    "fetril_pycil": (heads.fetril, {"preset": "pycil"}),
-    "fetril_fc": (heads.fetril, {"preset": "pycil", "classifier": "fc"}),
-    "fetril_ridge": (heads.fetril, {"classifier": "ridge"}),
-    "fecam": (heads.fecam, {}),
-    "fecam_common": (heads.fecam, {"mode": "common"}),
-    "fecam_diagonal": (heads.fecam, {"mode": "diagonal"}),
-    "slda": (heads.slda, {}),
-    "acil": (heads.acil, {}),
-    "ds_al": (heads.ds_al, {}),
-    "ranpac": (heads.ranpac, {}),
-    "linear": (heads.linear, {}),
+SGD = ("learning_rate", "weight_decay", "epochs", "batch_size")
+
+
+class HeadChoice(NamedTuple):
+    """What a name means."""
+
+    maker: Callable[..., Any]
+    given: dict[str, Any]  # decided by the name
+    options: tuple[str, ...]  # fields of the config, at the maker's default
+
+
+HEADS = {
+    "ncm": HeadChoice(heads.ncm, {}, ("means",)),
+    "ncm_euclidean": HeadChoice(heads.ncm, {"metric": "euclidean"}, ("means",)),
+    "fetril": HeadChoice(heads.fetril, {}, ("regularisation",)),
+    "fetril_pycil": HeadChoice(heads.fetril, {"preset": "pycil"}, ("regularisation",)),
+    "fetril_fc": HeadChoice(heads.fetril, {"preset": "pycil", "classifier": "fc"}, SGD),
+    "fetril_ridge": HeadChoice(heads.fetril, {"classifier": "ridge"}, ("ridge",)),
+    "fecam": HeadChoice(heads.fecam, {}, ("beta", "gamma1", "gamma2", "correlation")),
+    "fecam_common": HeadChoice(heads.fecam, {"mode": "common"}, ("beta", "gamma1", "gamma2")),
+    "fecam_diagonal": HeadChoice(heads.fecam, {"mode": "diagonal"}, ("beta", "gamma1")),
+    "slda": HeadChoice(heads.slda, {}, ("shrinkage",)),
+    "acil": HeadChoice(heads.acil, {}, ("ridge", "buffer_size")),
+    "ds_al": HeadChoice(heads.ds_al, {}, ("ridge", "compensation_ridge", "ratio", "buffer_size")),
+    "ranpac": HeadChoice(heads.ranpac, {}, ("projection_size",)),
+    "linear": HeadChoice(heads.linear, {}, SGD),
 }
 GROUPS_CLASSES = (heads.fetril, heads.fecam)  # they need a bound on the images of one class
 EVALUATE_ON = ("test", "held_out")
+STREAMS = ("whole", "random")
 
 
 def defaults() -> ConfigDict:
@@ -38,7 +50,9 @@ def defaults() -> ConfigDict:
     config.data_dir = config_dict.placeholder(str)
     config.image_size = config_dict.placeholder(int)
     config.classes = config_dict.placeholder(str)  # a class list, or names by commas; None takes all
-    config.stream = False  # for sets that no device holds: images are read while others are trained on
+    # For sets that no device holds, images are read while others are trained on, the same for all seeds: "whole"
+    # brings them to image_size, "random" is a random resized crop for training and the middle for evaluation
+    config.stream = config_dict.placeholder(str)
     config.evaluate_on = "test"
     config.scenario = dict(first_classes=2, classes_a_task=2, task_sizes=(), class_order="seed-1993")
     config.seeds = (0, 1, 2, 3, 4)
@@ -84,7 +98,9 @@ def defaults() -> ConfigDict:
         classes=(),  # whose images are taken; empty: the classes to come. Names that never come are allowed here
         images_a_class=config_dict.placeholder(int),
         known_share=1.0,  # of the classes to come
-        share=config_dict.placeholder(float),  # of a batch; None: as many as there are
+        share=config_dict.placeholder(
+            float
+        ),  # of a batch; None, and always for the bound: as many as there are
         loss_weight=1.0,
         augment_alike=True,
     )
@@ -106,14 +122,8 @@ def defaults() -> ConfigDict:
 
 def _options(name: str) -> dict[str, Any]:
     """What may be set of a head, at its default."""
-    maker, given = HEADS[name]
-    decided = {*given, "preset", "images_a_class"}
-    defaults = {key: value.default for key, value in inspect.signature(maker).parameters.items()}
-    return {
-        key: config_dict.placeholder(str) if value is None else value
-        for key, value in defaults.items()
-        if key not in decided
-    }
+    parameters = inspect.signature(HEADS[name].maker).parameters
+    return {option: parameters[option].default for option in HEADS[name].options}
 
 
 def make_head(name: str, train_labels: np.ndarray, **options: Any) -> Any:
@@ -127,7 +137,7 @@ def make_head(name: str, train_labels: np.ndarray, **options: Any) -> Any:
     Raises:
       InputError: a value that the head refuses.
     """
-    maker, given = HEADS[name]
+    maker, given, _ = HEADS[name]
     options = {**given, **options}
     if maker in GROUPS_CLASSES:
         options["images_a_class"] = int(np.bincount(train_labels).max())
@@ -159,11 +169,41 @@ def check(config: Any) -> None:
             raise InputError(f"a seed is a whole number from 0 to 2^32 - 1, got {seed!r}")
     if config.image_size is not None and config.image_size < 1:
         raise InputError(f"image_size must be at least 1, got {config.image_size}")
+    _check_head_options(config)
     recipe.check(config.extractor)
-    _check_future_proof(config.future_proof, config.extractor.batch_size)
+    _check_future_proof(config)
+    if config.stream is not None:
+        _check_stream(config)
 
 
-def _check_future_proof(settings: Any, batch_size: int) -> None:
+def _check_head_options(config: Any) -> None:
+    for name, options in config.head_options.items():
+        if name not in HEADS:
+            raise unknown_name("head with options", name, HEADS)
+        for option in options:
+            if option not in HEADS[name].options:
+                raise unknown_name(f"option of {name}", option, HEADS[name].options)
+    for name in config.heads:
+        make_head(name, np.zeros(1, np.int32), **config.head_options.get(name, {}))  # refuses bad values
+
+
+def _check_stream(config: Any) -> None:
+    if config.stream not in STREAMS:
+        raise unknown_name("stream", config.stream, STREAMS)
+    if config.image_size is None or config.evaluate_on != "test":
+        raise InputError("a stream needs image_size, and is evaluated on the test images")
+    changed = config.extractor.augmentation
+    if config.stream == "random" and (changed.crop or changed.random_resized_crop):
+        raise InputError("stream=random crops already; leave augmentation.crop and random_resized_crop out")
+    if config.stream == "random" and set(AUXILIARY) & set(config.extractors):
+        raise InputError(
+            "stream=random crops real images alone; with synthetic ones take stream=whole and "
+            "augmentation.random_resized_crop, which crops both"
+        )
+
+
+def _check_future_proof(config: Any) -> None:
+    settings, batch_size = config.future_proof, config.extractor.batch_size
     share = settings.share
     if share is not None and not 0 < round(share * batch_size) < batch_size:
         raise InputError(
@@ -173,9 +213,21 @@ def _check_future_proof(settings: Any, batch_size: int) -> None:
         raise InputError(f"future_proof.loss_weight must not be negative, got {settings.loss_weight}")
     if settings.images_a_class is not None and settings.images_a_class < 1:
         raise InputError(f"future_proof.images_a_class must be at least 1, got {settings.images_a_class}")
-    if settings.source is not None and not settings.classes:
+    if not all(isinstance(name, str) for name in settings.classes):
+        raise InputError(f"future_proof.classes must be names of classes, got {settings.classes}")
+    if settings.source is None:
+        return
+    if not settings.classes:
         raise InputError(
             "future_proof.source needs future_proof.classes, the names of the classes taken from it"
+        )
+    if config.synthetic.path is not None or config.synthetic.filter is not None:
+        raise InputError(
+            "future_proof.source takes the place of synthetic images; leave synthetic.path and filter out"
+        )
+    if settings.source == config.dataset and config.evaluate_on == "held_out":
+        raise InputError(
+            "future_proof.source is the data set whose training images are held out; take another"
         )
 
 

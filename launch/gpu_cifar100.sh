@@ -6,7 +6,8 @@
 #   DATASET  cifar100, as TFDS has it (jaxcil prepare-data cifar100), or a folder train/CLASS/*.png, test/CLASS/*.png
 #   OUT      folder of the runs; runs/cifar100
 #
-# Arguments are handed on to every run: bash launch/gpu_cifar100.sh --config.extractor.epochs=1 --config.seeds=0
+# Arguments are handed on to every run: bash launch/gpu_cifar100.sh --config.seeds=0 --config.extractor.epochs=1
+# --config.extractor.warmup=0
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3} out=${OUT:-runs/cifar100}

@@ -78,6 +78,15 @@ def test_images_join_the_classes_by_name(folder, tmp_path):
     np.testing.assert_array_equal(extra.images[:, 0, 0, 0], extra.labels)
 
 
+def test_the_control_takes_first_classes_in_turn_and_repeats_where_the_set_has_fewer():
+    extra = Auxiliary(EXTRA.images, np.repeat([0, 1, 2, 3, 4, 5], [1, 3, 5, 5, 5, 5]).astype(np.int32), ())
+    rows = select("known_classes", SCENARIO, REAL, extra).rows - len(REAL)
+    assert rows.tolist() == ([0, 1, 2, 3] * 5)[:20]
+    few = Auxiliary(EXTRA.images, np.repeat([0, 1, 5], [4, 4, 2]).astype(np.int32), ())
+    labels = few.labels[select("known_classes", SCENARIO, REAL, few).rows - len(REAL)]
+    assert labels.tolist() == [0, 1]
+
+
 def test_fewer_images_a_class_are_the_first_of_each(folder, tmp_path):
     assert taken(config(folder, images_a_class=3), tmp_path)[0] == {2: 3, 3: 3, 4: 3, 5: 3}
 
@@ -98,7 +107,8 @@ def test_a_class_that_never_comes_gets_a_label_behind_all_others(folder, tmp_pat
 def test_the_control_of_known_classes_brings_images_of_the_first_classes(folder, tmp_path):
     made = config(folder)
     made.extractors = ("future_proof", "known_classes")
-    assert taken(made, tmp_path)[0] == dict.fromkeys(range(6), 4)
+    made.future_proof.images_a_class = 2  # of the classes to come; the control repeats as few as it can
+    assert taken(made, tmp_path)[0] == {0: 4, 1: 4, 2: 2, 3: 2, 4: 2, 5: 2}
 
 
 @pytest.mark.parametrize(
@@ -108,6 +118,7 @@ def test_the_control_of_known_classes_brings_images_of_the_first_classes(folder,
         ({"classes": ("ant",)}, "names classes of the first task: ant"),
         ({"known_share": 0.1}, "at least one of 4 classes"),
         ({"known_share": 1.5}, "at most 1, got 1.5"),
+        ({"images_a_class": 5}, "is 5, but .* has 4 images of cat"),
         ({"source": "nowhere"}, "no data set 'nowhere'"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),

@@ -16,13 +16,15 @@ NAMES = ("ant", "bee", "cat", "dog")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Seven training and three test images a class, of one grey level each: 10 times the class and the number."""
+    """Seven training and three test images a class: red and green are 10 times the class and the number."""
     root = tmp_path_factory.mktemp("images")
     for split, count in (("train", 7), ("test", 3)):
         for label, name in enumerate(NAMES):
             (root / split / name).mkdir(parents=True)
             for n in range(count):
-                Image.new("RGB", (8, 8), (10 * label + n,) * 3).save(root / split / name / f"{n}.png")
+                image = np.full((8, 8, 3), 10 * label + n, np.uint8)
+                image[:, :4, 2] = 200  # a crop would show another share of it
+                Image.fromarray(image).save(root / split / name / f"{n}.png")
     return root
 
 
@@ -37,7 +39,7 @@ def config(folder, **changes):
 
 def test_streamed_images_have_the_labels_and_the_order_of_resident_ones(folder):
     resident = real_images.load_benchmark(config(folder))
-    streamed = real_images.load_benchmark(config(folder, stream=True, image_size=8))
+    streamed = real_images.load_benchmark(config(folder, stream="whole", image_size=8))
     assert streamed.train.images is None
     for one, other in ((resident.train, streamed.train), (resident.test, streamed.test)):
         np.testing.assert_array_equal(one.labels, other.labels)
@@ -49,7 +51,7 @@ def test_streamed_images_have_the_labels_and_the_order_of_resident_ones(folder):
 
 
 def test_a_streamed_batch_has_first_classes_and_auxiliary_images_in_their_share(folder):
-    made = config(folder, stream=True, image_size=8)
+    made = config(folder, stream="whole", image_size=8)
     benchmark = real_images.load_benchmark(made)
     extra = Auxiliary(np.full((6, 8, 8, 3), 99, np.uint8), np.array([2, 2, 2, 3, 3, 3], np.int32), ())
     made.future_proof.share = 0.25
@@ -57,21 +59,22 @@ def test_a_streamed_batch_has_first_classes_and_auxiliary_images_in_their_share(
     task, learner = extractor_training._first_task(learner, benchmark, extra, "future_proof")
     parts = extractor_training._parts(made, learner, task, "future_proof")
     assert [part.size for part in parts] == [3, 1]
-    chunk = real_images.streamed(benchmark, extra, parts, 0)
+    chunk = real_images.streamed(benchmark, extra, parts, "whole")
     images, labels, synthetic = (np.asarray(part).reshape(5, 4, *part.shape[1:]) for part in chunk(0, 5))
     np.testing.assert_array_equal(synthetic, np.broadcast_to([False, False, False, True], (5, 4)))
     assert (images[synthetic] == 99).all()
     assert (labels[~synthetic] < 2).all()
     assert (labels[synthetic] >= 2).all()
     np.testing.assert_array_equal(3 - images[~synthetic][:, 0, 0, 0] // 10, labels[~synthetic])
+    assert ((images[~synthetic][:, :, :, 2] == 200).mean((1, 2)) == 0.5).all()  # whole images
     again = chunk(3, 2)
     np.testing.assert_array_equal(again.images.reshape(2, 4, 8, 8, 3), images[3:])  # goes on at any step
 
 
 def test_streams_of_real_images_alone_need_no_auxiliary_ones(folder):
-    benchmark = real_images.load_benchmark(config(folder, stream=True, image_size=8))
+    benchmark = real_images.load_benchmark(config(folder, stream="whole", image_size=8))
     rows = np.flatnonzero(benchmark.train.labels < 2).astype(np.int32)
-    shown = real_images.streamed(benchmark, None, [Part(np.append(rows, -1), 4)], 0)(0, 3)
+    shown = real_images.streamed(benchmark, None, [Part(np.append(rows, -1), 4)], "whole")(0, 3)
     assert shown.images.shape == (12, 8, 8, 3)
     assert not shown.synthetic.any()
 
@@ -79,7 +82,6 @@ def test_streams_of_real_images_alone_need_no_auxiliary_ones(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stream": True}, "stream needs image_size"),
         ({"classes": "ant,eel"}, "has no class 'eel'"),
         ({"classes": "ant,ant"}, "named once each"),
     ],

@@ -74,6 +74,10 @@ def test_an_option_of_a_head_reaches_it():
         ({"steps": None}, "one of them; got None, None"),
         ({"augmentation.policy": "autoaugmnt"}, "Did you mean 'autoaugment'"),
         ({"schedule": "linear"}, "no schedule 'linear'"),
+        ({"learning_rate": -0.1}, "learning_rate must lie in"),
+        ({"momentum": 1.0}, r"momentum must lie in \[0, 1\)"),
+        ({"warmup": 10}, "warmup must end before the training does, after 10 steps; got 10"),
+        ({"schedule": "step", "milestones": (3, 12)}, "milestones must end before"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(change, message):
@@ -96,6 +100,23 @@ def test_recipes_that_cannot_be_are_refused(change, message):
         ({"future_proof.loss_weight": -1.0}, "must not be negative"),
         ({"future_proof.images_a_class": 0}, "must be at least 1"),
         ({"future_proof.source": "somewhere"}, r"needs future_proof\.classes"),
+        (
+            {"future_proof.source": "a", "future_proof.classes": ("b",), "synthetic.path": "c"},
+            "leave synthetic",
+        ),
+        (
+            {"future_proof.source": "digits", "future_proof.classes": ("b",), "evaluate_on": "held_out"},
+            "held out",
+        ),
+        ({"future_proof.classes": (0, 1)}, "must be names of classes"),
+        ({"head_options.fecam.beta": -1.0}, "beta must be > 0"),
+        ({"stream": "hole"}, "no stream 'hole'.*'whole'"),
+        ({"stream": "whole"}, "a stream needs image_size"),
+        ({"stream": "random", "image_size": 8}, "crops real images alone"),
+        (
+            {"stream": "random", "image_size": 8, "extractors": ("plain",), "extractor.augmentation.crop": 2},
+            "crops already",
+        ),
         ({"extractors": ("shuffled_label",)}, "no extractor 'shuffled_label'.*'shuffled_labels'"),
     ],
 )

@@ -7,6 +7,7 @@ message; 75: interrupted.
 import importlib
 import importlib.util
 import pathlib
+import re
 import signal
 import sys
 from typing import Any, NoReturn
@@ -32,6 +33,7 @@ VERBS = {
 }
 RESUMED = ("run", "generate", "import-images", "train-generator", "compare-samplers", "evaluate-synthetic")
 INTERRUPTED = 75
+NONE = re.compile(r"--config\.[^=]+=(none|None)$")  # flags have no way to say it
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -84,7 +86,9 @@ def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
     from absl import flags  # here, as below: a benchmark runs where they are absent
     from ml_collections import config_flags
 
-    arguments = _with_known_fields([_resolved(argument) for argument in _joined(arguments)])
+    cleared = [argument for argument in _joined(arguments) if NONE.match(argument)]
+    arguments = [argument for argument in _joined(arguments) if argument not in cleared]
+    arguments = _with_known_fields([_resolved(argument) for argument in arguments])
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
     for name, default in others.items():
@@ -103,7 +107,20 @@ def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
     for name, default in others.items():
         if values[name].value is None or (default is None and not values[name].value):
             raise InputError(f"--{name} is missing")
+    for argument in cleared:
+        _clear(values["config"].value, argument.partition("=")[0].removeprefix("--config."))
     return values["config"].value, {name: values[name].value for name in others}
+
+
+def _clear(config: Any, field: str) -> None:
+    """Sets a field to None, where nothing or a number may stand."""
+    known = _fields(config)
+    if field not in known:
+        raise unknown_name("config field", field, known)
+    if isinstance(known[field], bool | tuple | str):
+        raise InputError(f"--config.{field} cannot be none; it is {known[field]!r}")
+    with config.unlocked():
+        config.update_from_flattened_dict({field: None})
 
 
 def _joined(arguments: list[str]) -> list[str]:
@@ -171,7 +188,9 @@ def _checked(argument: str, known: dict[str, Any]) -> str:
     field = flag.removeprefix("--config.")
     if field not in known:
         raise unknown_name("config field", field, known)
-    words = isinstance(known[field], tuple) and any(isinstance(item, str) for item in known[field])
+    items = known[field] if isinstance(known[field], tuple) else None
+    letters = any(character.isalpha() for character in text)
+    words = items is not None and (any(isinstance(item, str) for item in items) or (not items and letters))
     if words and not text.startswith(("(", "[", "'", '"')):
         return f"{flag}={tuple(word.strip() for word in text.split(','))!r}"
     return argument

@@ -46,15 +46,16 @@ def centre_crop(image: Image.Image, size: int) -> np.ndarray:
 def random_resized_crop(image: Image.Image, size: int, generator: np.random.Generator) -> np.ndarray:
     """A random part of the image at size x size: the Inception crop.
 
-    8 to 100 percent of the area, 3/4 to 4/3 as wide as high; where ten tries fit in no such part, the largest square
-    in the middle.
+    8 to 100 percent of the area, 3/4 to 4/3 as wide as high; where ten tries fit in no such part, the largest of such
+    a shape in the middle, as on the device (`crops.rectangles`).
 
     References:
       Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 6.
     """
     width, height = image.size
-    side = min(width, height)
-    box = ((width - side) // 2, (height - side) // 2, (width + side) // 2, (height + side) // 2)
+    w, h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
+    left, top = (width - w) // 2, (height - h) // 2
+    box = (left, top, left + w, top + h)
     for _ in range(TRIES):
         area = width * height * generator.uniform(*AREA)
         ratio = np.exp(generator.uniform(*np.log(RATIO)))

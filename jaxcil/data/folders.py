@@ -59,14 +59,20 @@ def _split_folder(root: pathlib.Path, split: str) -> pathlib.Path:
     candidates = TEST if split == "test" else (split,)
     if split == "test" and (root / "val" / ANNOTATIONS).is_file():
         return root / "val"
-    for name in candidates:
-        if (root / name).is_dir():
-            return root / name
+    found = [root / name for name in candidates if (root / name).is_dir()]
+    if len(found) > 1 and not any(_folders(found[0]) & _folders(root / "train")):
+        found = found[1:]  # ImageNet's test images have no labels, and lie beside each other
+    if found:
+        return found[0]
     there = sorted(path.name for path in root.iterdir() if path.is_dir())
     raise InputError(
         f"{root} holds no folder {split!r}, it has {', '.join(there[:10]) or 'none'}; a data set is SPLIT/CLASS/*.png "
         "with train and test"
     )
+
+
+def _folders(folder: pathlib.Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
 
 
 def _images(folder: pathlib.Path) -> list[str]:

@@ -119,10 +119,6 @@ class FPCIL:
         """Features [B, D] float32 of the extractor as it stands."""
         return self.network.apply(variables, images).astype(jnp.float32)  # type: ignore[union-attr]
 
-    def training_rows(self, task: Task) -> Array:
-        """Rows [R + F] of the first training: the task's and those of future classes."""
-        return jnp.concatenate([task.rows, self.future_rows])
-
     def begin(self, state: FPCILState, task: Task, key: Array) -> ExtractorState:
         """The state before the extractor's first step."""
         del key  # weights are drawn by `init`

@@ -102,3 +102,26 @@ def test_the_module_is_the_command():
         [sys.executable, "-m", "jaxcil", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "0.1.0"
+
+
+def test_a_list_that_is_empty_by_default_takes_words_or_numbers():
+    config, _ = command.parse(
+        [
+            "--config=quickstart",
+            "--config.future_proof.classes=cat, dog",
+            "--config.scenario.task_sizes=5,3,2",
+        ]
+    )
+    assert config.future_proof.classes == ("cat", "dog")
+    assert config.scenario.task_sizes == (5, 3, 2)
+
+
+def test_a_number_can_be_taken_back_on_the_command_line():
+    config, _ = command.parse(
+        ["--config=quickstart", "--config.extractor.steps=none", "--config.extractor.epochs", "3"]
+    )
+    assert (config.extractor.steps, config.extractor.epochs) == (None, 3)
+    with pytest.raises(InputError, match="dataset cannot be none; it is 'digits'"):
+        command.parse(["--config=quickstart", "--config.dataset=none"])
+    with pytest.raises(InputError, match=r"no config field 'extractor\.stepps'"):
+        command.parse(["--config=quickstart", "--config.extractor.stepps=none"])

@@ -54,7 +54,7 @@ def train(learner, first):
     state = learner.init(key, jnp.zeros((1, SIDE, SIDE, 3)))
     extractor, head = learner.phases(0)
     training = extractor.begin(state, first, key)
-    rows = np.asarray(learner.training_rows(first))
+    rows = np.concatenate([first.rows, learner.future_rows])
     rows = jnp.asarray(rows[rows >= 0])
     batch = Images(learner.data.images[rows], learner.data.labels[rows])
     for n in range(learner.steps):
