@@ -36,6 +36,7 @@ from jaxcil.future_images import AUXILIARY, auxiliary
 from jaxcil.parallel import mesh
 from jaxcil.real_images import Benchmark, Split, load_benchmark
 from jaxcil.run_settings import check, make_head
+from jaxcil.saved_extractor import Frozen
 from jaxcil.synthesis import filters
 from jaxcil.training import loop
 from jaxcil.training.checkpoint import Checkpoints
@@ -80,9 +81,9 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     runs = []
     for name in config.extractors:
         with timing.of(f"extractor {name}"):
-            states = train_extractor(config, learner, chunk_program, benchmark, extra, name, workdir)
+            extractors = train_extractor(config, learner, chunk_program, benchmark, extra, name, workdir)
         with timing.of(f"heads on {name}"):
-            runs += _evaluate_heads(config, featurise, states, programs, benchmark, name, workdir)
+            runs += _evaluate_heads(config, featurise, extractors, programs, benchmark, name, workdir)
     results = _results(config, benchmark, runs)
     if extra is not None and config.synthetic.get("filter"):
         results["synthetic_filter"] = filters.summary(config.synthetic.path, config.synthetic.filter)
@@ -96,7 +97,7 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
 def _evaluate_heads(
     config: Any,
     featurise: Callable[..., jax.Array],
-    states: list[Any],
+    extractors: list[Frozen],
     programs: dict[str, incremental.HeadProgram],
     benchmark: Benchmark,
     name: str,
@@ -110,7 +111,7 @@ def _evaluate_heads(
     for method in config.heads:
         path = folder / f"{name}-{method}.json"
         if not path.exists():
-            features = features or [_features(featurise, variables, benchmark) for variables in states]
+            features = features or [_features(featurise, one.network, benchmark) for one in extractors]
             with Checkpoints(folder / f"{name}-{method}") as checkpoints:
                 measured = incremental.learn_tasks(
                     programs[method],

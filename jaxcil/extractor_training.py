@@ -18,6 +18,7 @@ from jaxcil.future_images import AUXILIARY, Auxiliary, select
 from jaxcil.learners.fpcil import FPCIL, ExtractorState, Images
 from jaxcil.progress import Progress
 from jaxcil.real_images import Benchmark
+from jaxcil.saved_extractor import Frozen
 from jaxcil.training import loop
 from jaxcil.training.checkpoint import Checkpoints
 from jaxcil.training.state import Task
@@ -69,8 +70,8 @@ def train_extractor(
     extra: Auxiliary | None,
     name: str,
     workdir: pathlib.Path,
-) -> list[Any]:
-    """Variables of the frozen extractor of every seed; what was trained before is read.
+) -> list[Frozen]:
+    """The frozen extractor of every seed; what was trained before is read.
 
     Args:
       config: of the run.
@@ -82,8 +83,8 @@ def train_extractor(
       workdir: of the run; states are kept in extractors/NAME, the end in extractors/NAME.safetensors.
     """
     settings, folder = config.extractor, workdir / "extractors" / name
-    variables = saved_extractor.load(folder)
-    if variables is None:
+    frozen = saved_extractor.load(folder)
+    if frozen is None:
         task, learner = _first_task(learner, benchmark, extra, name)
         parts = _parts(config, learner, task, name)
         run_keys = jnp.stack([keys.root_key(seed) for seed in config.seeds])
@@ -108,10 +109,10 @@ def train_extractor(
                 checkpoints=checkpoints,
                 tell=lambda told: progress.reach(told.done, told.note, told.means),
             )
-        variables, _ = learner.frozen(states)
-        saved_extractor.save(folder, variables)
+        frozen = Frozen(*learner.frozen(states))
+        saved_extractor.save(folder, frozen)
         shutil.rmtree(folder)
-    return [jax.tree.map(lambda leaf, n=n: leaf[n], variables) for n in range(len(config.seeds))]
+    return [jax.tree.map(lambda leaf, n=n: leaf[n], frozen) for n in range(len(config.seeds))]
 
 
 def _first_task(

@@ -3,7 +3,7 @@
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,27 @@ from jaxcil.data import augment
 from jaxcil.errors import InputError
 
 
-def save(folder: pathlib.Path, variables: Any) -> None:
-    """Writes the variables of the extractors of all seeds, stacked, into FOLDER.safetensors."""
-    tensors: Any = flatten_dict(variables, sep="/")
+class Frozen(NamedTuple):
+    """What the first training leaves behind."""
+
+    network: Any  # variables
+    classifier: (
+        Any  # parameters of the layer that it was trained under, over the first classes and the others
+    )
+
+
+def save(folder: pathlib.Path, frozen: Frozen) -> None:
+    """Writes the extractors of all seeds, stacked, into FOLDER.safetensors."""
+    tensors: Any = flatten_dict(frozen._asdict(), sep="/")
     files.write(_file(folder), safetensors.flax.save(tensors))
 
 
-def load(folder: pathlib.Path) -> Any | None:
+def load(folder: pathlib.Path) -> Frozen | None:
     """What `save` wrote, or None."""
     path = _file(folder)
-    return unflatten_dict(safetensors.flax.load(path.read_bytes()), sep="/") if path.exists() else None
+    return (
+        Frozen(**unflatten_dict(safetensors.flax.load(path.read_bytes()), sep="/")) if path.exists() else None
+    )
 
 
 def load_features(folder: str | os.PathLike) -> Callable[[Array], Array]:
@@ -45,7 +56,7 @@ def load_features(folder: str | os.PathLike) -> Callable[[Array], Array]:
             f"{folder} is no extractor of a finished run; expected RUN/extractors/NAME, with RUN/results.json"
         )
     network = recipe.network(files.read_json(results)["config"]["extractor"], jax.lax.conv_general_dilated)
-    variables = jax.tree.map(lambda leaf: leaf[0], stacked)
+    variables = jax.tree.map(lambda leaf: leaf[0], stacked.network)
 
     @jax.jit
     def features(images: Array) -> Array:
