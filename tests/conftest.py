@@ -19,15 +19,44 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pathlib
+import tempfile
 
 import jax
 import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# What several functions, tests or commands of this process would compile, each for itself, is compiled once. Processes
+# do not share the folder: jax writes an entry in place, and another could read half of it.
+_programs = tempfile.TemporaryDirectory(prefix="jaxcil-programs-")
+jax.config.update("jax_compilation_cache_dir", _programs.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_raise_persistent_cache_errors", True)
+
+
+# Files of a minute or so each come first, or one worker would end long after the other
+LONGEST = (
+    "test_kill_training.py",
+    "test_kill.py",
+    "test_generate_kills.py",
+    "test_experiment.py",
+    "test_objectives.py",
+    "test_pipeline.py",
+    "test_generation.py",
+    "test_readme.py",
+)
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # xdist would put files of many tests first
+
+
+def pytest_unconfigure():
+    _programs.cleanup()
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if not os.environ.get("JAXCIL_SLOW"):
         for item in items:
             if item.get_closest_marker("slow"):

@@ -33,6 +33,7 @@ def finished(tmp_path_factory):
         "scenario.class_order=fox,cat,dog",
         "extractor.steps=2",
         "extractor.batch_size=8",
+        "extractor.chunk=2",
     ]
     config, _ = parse(["--config=quickstart", *(f"--config.{field}" for field in fields)])
     seen = []

@@ -28,6 +28,9 @@ class OneConvolution(nn.Module):
         return nn.relu(nn.BatchNorm(not train, momentum=0.9)(convolved)).mean((1, 2))
 
 
+init, begin, step = (jax.jit(function) for function in (FPCIL.init, FPCIL.begin, FPCIL.step))
+
+
 def make_learner(future_rows=(-1, -1)):
     images = jax.random.randint(jax.random.key(5), (24, SIDE, SIDE, 3), 0, 256).astype(jnp.uint8)
     data = Images(images, jnp.arange(24, dtype=jnp.int32) % CLASSES)
@@ -51,14 +54,15 @@ def task(index, classes, seen):
 def train(learner, first):
     """Task 0 by its phases, on batches of its own rows."""
     key = jax.random.key(0)
-    state = learner.init(key, jnp.zeros((1, SIDE, SIDE, 3)))
+    state = init(learner, key, jnp.zeros((1, SIDE, SIDE, 3)))
     extractor, head = learner.phases(0)
-    training = extractor.begin(state, first, key)
+    training = jax.jit(extractor.begin)(state, first, key)
     rows = np.concatenate([first.rows, learner.future_rows])
     rows = jnp.asarray(rows[rows >= 0])
     batch = Images(learner.data.images[rows], learner.data.labels[rows])
+    step = jax.jit(extractor.step)
     for n in range(learner.steps):
-        training, metrics = extractor.step(training, batch, jax.random.fold_in(key, n))
+        training, metrics = step(training, batch, jax.random.fold_in(key, n))
     state = extractor.end(training, state, first)
     return head.end(head.begin(state, first, key), state, first), training, metrics
 
@@ -83,7 +87,7 @@ def test_without_future_rows_it_is_the_plain_method():
     future, _, _ = train(make_learner(future_rows=(2, 3)), task(0, [0, 1], [0, 1]))
     leaves = [jax.tree.leaves(state.variables["params"]) for state in (plain, future)]
     assert any(not np.allclose(a, b) for a, b in zip(*leaves))  # the future images do teach
-    kernel = make_learner().init(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3))).variables["params"]
+    kernel = init(make_learner(), jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3))).variables["params"]
     assert any(not np.allclose(a, b) for a, b in zip(jax.tree.leaves(kernel), leaves[0]))
 
 
@@ -142,9 +146,9 @@ def test_hyperparameters_of_the_training_may_be_swept_by_vmap(leaf):
         state, _ = swept.step(swept.begin(state, first, jax.random.key(1)), batch, jax.random.key(2))
         return state.variables["params"]
 
-    swept = jax.vmap(step)(values)
+    swept, alone = jax.jit(jax.vmap(step))(values), jax.jit(step)
     for n, value in enumerate(values):
-        for a, b in zip(jax.tree.leaves(swept), jax.tree.leaves(step(value))):
+        for a, b in zip(jax.tree.leaves(swept), jax.tree.leaves(alone(value))):
             np.testing.assert_allclose(a[n], b, rtol=1e-4, atol=1e-6)  # another order of float32 sums
 
 
@@ -166,10 +170,8 @@ def one_step(learner, synthetic=(False,) * 8, labels=None):
     first = task(0, [0, 1, 2, 3], [0, 1, 2, 3])
     labels = learner.data.labels[:8] if labels is None else labels
     batch = Images(learner.data.images[:8], labels, jnp.asarray(synthetic))
-    state = learner.begin(
-        learner.init(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3))), first, jax.random.key(1)
-    )
-    return learner.step(state, batch, jax.random.key(2))
+    state = init(learner, jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))
+    return step(learner, begin(learner, state, first, jax.random.key(1)), batch, jax.random.key(2))
 
 
 def test_a_synthetic_image_of_weight_zero_has_no_say_in_the_loss():
@@ -193,7 +195,7 @@ def test_synthetic_images_may_be_left_as_they_are_while_real_ones_are_changed():
 
 def test_what_is_frozen_is_the_moving_average_where_there_is_one():
     learner = make_learner().replace(average_decay=0.5)
-    start = learner.init(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))
+    start = init(learner, jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))
     state, _ = one_step(learner)
     variables, _ = learner.frozen(state)
     # the first step's weight is min(0.5, 1 / 10)

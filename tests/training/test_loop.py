@@ -1,5 +1,6 @@
 """The training loop: chunks, masks, resuming, several runs and several devices."""
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -101,7 +102,7 @@ def train(runs=2, devices=1, checkpoints=None, stop_after=None, policy="vmap"):
 
     states = loop.train(
         program,
-        begin(run_keys),
+        loop.begin(begin, run_keys),
         data,
         np.arange(32),
         run_keys,
@@ -115,6 +116,12 @@ def train(runs=2, devices=1, checkpoints=None, stop_after=None, policy="vmap"):
     return states, program
 
 
+@functools.cache
+def on_one_device(runs=2):
+    """Trained from beginning to end, once for all tests: states, and the program."""
+    return train(runs)
+
+
 def assert_trees(one, other, **tolerances):
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other)):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), **tolerances)
@@ -122,7 +129,7 @@ def assert_trees(one, other, **tolerances):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
-    whole, _ = train()
+    whole, _ = on_one_device()
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(KeyboardInterrupt):
         train(checkpoints=checkpoints, stop_after=4)
     with Checkpoints(tmp_path) as checkpoints:
@@ -143,19 +150,19 @@ def test_a_stored_state_of_another_dtype_is_refused_and_not_cast(tmp_path):
 
 
 def test_all_chunks_run_one_compiled_program():
-    _, program = train()
+    _, program = on_one_device()
     assert program._cache_size() == 1
 
 
 @pytest.mark.parametrize(("runs", "devices"), [(1, 4), (2, 4), (4, 4)], ids=["data", "both", "sweep"])
 def test_four_devices_give_what_one_gives(runs, devices):
     # Sums over a batch run in another order; six steps of momentum amplify float32 rounding to 1e-4.
-    assert_trees(train(runs)[0], train(runs, devices)[0], rtol=1e-3, atol=2e-4)
+    assert_trees(on_one_device(runs)[0], train(runs, devices)[0], rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize("policy", ["loop", "map"])
 def test_every_way_to_run_several_seeds_agrees(policy):
-    assert_trees(train()[0], train(policy=policy)[0], rtol=1e-3, atol=2e-4)
+    assert_trees(on_one_device()[0], train(policy=policy)[0], rtol=1e-3, atol=2e-4)
 
 
 def test_runs_are_spread_over_devices_before_images_are():
