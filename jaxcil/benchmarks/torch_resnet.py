@@ -1,19 +1,16 @@
 """The training step of torch's ResNets on a CPU, in a process of its own: the peer of ours.
 
 Eager execution in float32 with channels-last maps, SGD with momentum and weight decay, as class-incremental code on
-torch has it. Two thread pools in one process take each other's cores, so torch gets its own process, which sleeps
-while the other one is timed.
+torch has it.
 """
 
 import contextlib
-import functools
 import importlib.util
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
+
+from jaxcil.benchmarks.other_process import calling, serve
 
 
 def missing() -> bool:
@@ -21,67 +18,18 @@ def missing() -> bool:
     return importlib.util.find_spec("torch") is None
 
 
-@contextlib.contextmanager
-def torch_resnet(network: str, batch: int, steps: int) -> Iterator[Callable[[], object]]:
-    """A network in another process, as long as the context lasts.
+def torch_resnet(network: str, batch: int, steps: int) -> contextlib.AbstractContextManager[Any]:
+    """A network in another process, as long as the context lasts; gives a name and a function of `steps` steps.
 
     Args:
       network: "resnet32" or "resnet18".
       batch: images a step.
       steps: that a call makes.
-
-    Yields:
-      A function that returns when its steps are done.
-
-    Raises:
-      RuntimeError: the process ended; it says why on the standard error.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jaxcil.benchmarks.torch_resnet"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    asking, answers = process.stdin, process.stdout
-    assert asking
-    assert answers
-
-    def tell(line: str) -> str:
-        try:
-            asking.write(f"{line}\n")
-            asking.flush()
-            answer = answers.readline().strip()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            raise RuntimeError("the process with torch's network ended early; what it said stands above")
-        return answer
-
-    with process:
-        try:
-            tell(json.dumps({"network": network, "batch": batch, "steps": steps}))
-            yield functools.partial(tell, "call")
-        finally:
-            process.kill()
-            with contextlib.suppress(BrokenPipeError):  # of a line that it did not take
-                asking.close()
+    return calling(__name__, {"network": network, "batch": batch, "steps": steps})
 
 
-def _serve() -> None:
-    """Makes what the first line asks for; then makes its steps, once for each line."""
-    asked = json.loads(sys.stdin.readline())
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    call = _steps(**asked)
-    for _ in range(2):  # the first chooses kernels, and the answer tells that it has
-        call()
-    print("ready", file=answers, flush=True)
-    for _ in sys.stdin:
-        call()
-        print("done", file=answers, flush=True)
-
-
-def _steps(network: str, batch: int, steps: int) -> Callable[[], None]:
+def _steps(network: str, batch: int, steps: int) -> tuple[str, Callable[[], None]]:
     import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # as many as XLA takes
@@ -100,7 +48,9 @@ def _steps(network: str, batch: int, steps: int) -> Callable[[], None]:
             torch.nn.functional.cross_entropy(model(images), labels).backward()
             optimizer.step()
 
-    return call
+    for _ in range(2):  # the first chooses kernels
+        call()
+    return "eager", call
 
 
 def _resnet(torch: Any, width: int, blocks: tuple[int, ...], projected: bool) -> Any:
@@ -136,4 +86,4 @@ def _resnet(torch: Any, width: int, blocks: tuple[int, ...], projected: bool) ->
 
 
 if __name__ == "__main__":
-    _serve()
+    serve(_steps)

@@ -1,19 +1,18 @@
 """The UNet of torch diffusers on a CPU, in a process of its own: the peer of ours.
 
-Two thread pools in one process take each other's cores, so torch gets its own process, which sleeps while the other
-one is timed. Its weights are random: both networks have the same shape, and a time depends on nothing else.
+Its weights are random: both networks have the same shape, and a time depends on nothing else.
 """
 
 import contextlib
 import functools
 import importlib.util
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+from jaxcil.benchmarks.other_process import calling, serve
 
 NEEDS = ("torch", "diffusers")
 TRIES = 3  # of each way to run it, before the fastest is chosen
@@ -49,46 +48,8 @@ def torch_unet(
       RuntimeError: the process ended; it says why on the standard error.
     """
     asked = {"config": config, "latents": [*latents], "text": [*text], "calls": calls}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jaxcil.benchmarks.torch_unet"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    asking, answers = process.stdin, process.stdout
-    assert asking
-    assert answers
-
-    def tell(line: str) -> str:
-        try:
-            asking.write(f"{line}\n")
-            asking.flush()
-            answer = answers.readline().strip()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            raise RuntimeError("the process with torch's UNet ended early; what it said stands above")
-        return answer
-
-    with process:
-        try:
-            yield Peer(tell(json.dumps(asked)), functools.partial(tell, "call"))
-        finally:
-            process.kill()
-            with contextlib.suppress(BrokenPipeError):  # of a line that it did not take
-                asking.close()
-
-
-def _serve() -> None:
-    """Makes what the first line asks for and answers with its way; then makes the calls, once for each line."""
-    asked = json.loads(sys.stdin.readline())
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    name, call = _fastest(**asked)
-    print(name, file=answers, flush=True)
-    for _ in sys.stdin:
-        call()
-        print("done", file=answers, flush=True)
+    with calling(__name__, asked) as (way, call):
+        yield Peer(way, call)
 
 
 def _fastest(
@@ -137,4 +98,4 @@ def _fastest(
 
 
 if __name__ == "__main__":
-    _serve()
+    serve(_fastest)

@@ -62,7 +62,7 @@ def _figures(name: str, batch: int) -> dict[str, Any]:
     ways = _ways(NETWORKS[name](), batch)
     with ExitStack() as stack:
         if jax.default_backend() == "cpu" and not torch_resnet.missing():
-            ways["torch"] = stack.enter_context(torch_resnet.torch_resnet(name, batch, STEPS))
+            _, ways["torch"] = stack.enter_context(torch_resnet.torch_resnet(name, batch, STEPS))
         best = smallest_seconds(ways, rounds_for(ways))
     step, forward, torch = best["step"], best["forward"], best.get("torch")
     return {

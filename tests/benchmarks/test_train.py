@@ -32,7 +32,7 @@ def test_bad_input_is_told_before_anything_is_compiled(argument, message):
 @pytest.mark.skipif(torch_resnet.missing(), reason="torch not installed")
 @pytest.mark.parametrize("network", list(train.NETWORKS))
 def test_the_peer_makes_steps_and_ends_with_its_context(network):
-    with torch_resnet.torch_resnet(network, batch=2, steps=1) as call:
+    with torch_resnet.torch_resnet(network, batch=2, steps=1) as (_, call):
         assert [call(), call()] == ["done", "done"]
 
 
