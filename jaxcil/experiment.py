@@ -8,7 +8,7 @@ A workdir holds
     extractors/EXTRACTOR.safetensors  what is frozen of them
     heads/EXTRACTOR-HEAD/        the newest states of a head, while it is at its tasks
     heads/EXTRACTOR-HEAD.json    what was measured of all seeds
-    results.json results.csv timing.json report.html accuracy.png
+    results.json results.csv confusion.npz timing.json report.html accuracy.png
     tensorboard/                 curves of the trainings; they carry times, and nothing reads them
 
 Each is written whole or not at all, and what is there is not done again. So a run that was killed goes on where
@@ -17,6 +17,7 @@ it was when the same command is given again, to the same results.
 
 import functools
 import importlib.metadata
+import io
 import json
 import pathlib
 import platform
@@ -87,6 +88,7 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     results = _results(config, benchmark, runs)
     if extra is not None and config.synthetic.get("filter"):
         results["synthetic_filter"] = filters.summary(config.synthetic.path, config.synthetic.filter)
+    _write_confusion(config, workdir)
     plots.accuracy_curves(results, workdir / "accuracy.png", columns=min(3, len(config.heads)))
     report.write_report(workdir, results)
     # the last one says that all is there
@@ -149,7 +151,7 @@ def _features(
 
 def _entry(measured: incremental.Measured, number: int, sizes: np.ndarray) -> dict[str, Any]:
     """What results.json says of one run."""
-    matrix = measured.accuracy_matrix[number]
+    matrix, error = measured.accuracy_matrix[number], measured.calibration_error[number, -1]
     return {
         "accuracy_matrix": [
             [value if t <= task else None for t, value in enumerate(row)]
@@ -161,7 +163,8 @@ def _entry(measured: incremental.Measured, number: int, sizes: np.ndarray) -> di
         "backward_transfer": metrics.backward_transfer(matrix),
         "average_incremental_top_5_accuracy": float(measured.top_5_accuracy[number].mean()),
         "last_top_5_accuracy": float(measured.top_5_accuracy[number, -1]),
-        "last_calibration_error": float(measured.calibration_error[number, -1]),
+        "top_5_accuracy": measured.top_5_accuracy[number].tolist(),
+        "last_calibration_error": None if np.isnan(error) else float(error),
     }
 
 
@@ -191,6 +194,17 @@ def _results(config: Any, benchmark: Benchmark, runs: list[dict[str, Any]]) -> d
         "runs": runs,
         "summary": report.summarise(runs),
     }
+
+
+def _write_confusion(config: Any, workdir: pathlib.Path) -> None:
+    """Confusion matrices after the last task, [seeds, C, C] with true classes in rows, by extractor and head."""
+    buffer = io.BytesIO()
+    names = [f"{extractor}-{head}" for extractor in config.extractors for head in config.heads]
+    read = {
+        name: incremental.from_json(files.read_json(workdir / "heads" / f"{name}.json")) for name in names
+    }
+    np.savez_compressed(buffer, **{name: measured.confusion for name, measured in read.items()})  # type: ignore[arg-type]
+    files.write(workdir / "confusion.npz", buffer.getvalue())
 
 
 def _seen(split: Split) -> tuple[np.ndarray, ...]:

@@ -3,12 +3,12 @@
 Puts finished runs side by side: workdirs of `jaxcil run`, of several training seeds, class orders, scenarios or
 settings. Writes report.html (one page with tables and curves), report.md (the tables) and report.csv (every value, one
 a line) into DIR, by default report/, and prints the tables. Runs whose configs differ stand under the fields that
-differ; the spread over training seeds and that over class orders are told apart.
+differ, or under their folders where these are many; a head under other options is a method of its own. The spread over
+training seeds and that over class orders are told apart.
 """
 
 from absl import flags
 
-from jaxcil import files
 from jaxcil.errors import InputError
 
 
@@ -18,7 +18,6 @@ def main(arguments: list[str]) -> None:
     from jaxcil.evaluation import finished_runs, runs_report  # here, so that a mistyped flag is told at once
 
     runs = [finished_runs.read_run(folder) for folder in folders]
-    out = files.writable_directory(out)
     print(runs_report.write_runs_report(out, runs))
     print(f"{out}/report.html, report.md and report.csv")
 

@@ -2,7 +2,8 @@
 
 Runs of one scenario have the same classes of the same data set, in tasks of the same sizes; the order of the
 classes and the training seed may differ, and are what a spread is over. Where their configs differ in anything else
-they are of different settings, which are named by the fields that differ.
+they are of different settings, which are named by the fields that differ, or by their folders where that is shorter.
+A head's options concern that head alone: where runs of it differ in them, they are of variants of the method.
 """
 
 import os
@@ -16,14 +17,15 @@ from flax.traverse_util import flatten_dict
 from jaxcil import files
 from jaxcil.errors import InputError
 from jaxcil.evaluation.metrics import seen_accuracy
-from jaxcil.evaluation.names import FURTHER_METRICS, METRICS
+from jaxcil.evaluation.names import FURTHER_METRICS, METRICS, variant
+from jaxcil.evaluation.result_checks import check
 from jaxcil.evaluation.spread import Pair
 
 SCHEMA = 1  # of results.json
-FIELDS = ("config", "class_order", "class_order_hash", "task_sizes", "conventions", "runs")
 # What tells runs of one setting apart, or tells what a run holds; chunks change only what is saved how often.
 NO_SETTING = {"dataset", "data_dir", "evaluate_on", "seeds", "extractors", "heads", "extractor.chunk"}
-LONGEST_VALUE = 40  # characters of a config value within the name of a setting
+BESIDE = ("scenario.", "head_options.")
+LONGEST_NAME, LONGEST_VALUE = 64, 40  # characters of a setting made of its fields, and of one value in it
 
 
 class FinishedRun(NamedTuple):
@@ -44,12 +46,12 @@ class Entry(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """Runs whose configs agree."""
+    """Runs whose configs agree but for options of heads."""
 
-    name: str  # the fields that differ from other settings of the scenario; "" where none does
-    fields: Mapping[str, Any]
-    runs: list[FinishedRun]
-    entries: list[Entry]
+    name: str  # unique in the scenario; "" where there is one setting alone
+    fields: Mapping[str, Any]  # those in which other settings of the scenario differ
+    runs: list[FinishedRun]  # methods are variants where options of heads differ; no entry is there twice
+    entries: list[Entry]  # of all runs
 
 
 class Comparison(NamedTuple):
@@ -81,21 +83,11 @@ def read_run(folder: str | os.PathLike) -> FinishedRun:
     schema = results.get("schema") if isinstance(results, dict) else None
     if schema != SCHEMA:
         raise InputError(f"{path} is of schema {schema}, and this version reads {SCHEMA}; run it again.")
-    missing = [field for field in FIELDS if not results.get(field)]
-    if missing:
-        raise InputError(f"{path} has no {', '.join(missing)}; run it again.")
-    tasks = len(results["task_sizes"])
-    for run in results["runs"]:
-        absent = [field for field in ("method", "extractor", "seed", *METRICS) if run.get(field) is None]
-        if absent or [len(row) for row in run.get("accuracy_matrix", ())] != [tasks] * tasks:
-            raise InputError(
-                f"{path} has an entry without {', '.join(absent) or 'an accuracy_matrix of every task'}: "
-                f"{run.get('method')} on {run.get('extractor')}, seed {run.get('seed')}; run it again."
-            )
     try:
+        check(results)
         curves(results)
     except InputError as error:
-        raise InputError(f"{path} cannot be used: {error}") from None
+        raise InputError(f"{path} cannot be used: {error}; run it again.") from None
     return FinishedRun(os.fspath(folder), results)
 
 
@@ -133,31 +125,111 @@ def curves(results: Mapping[str, Any]) -> list[np.ndarray]:
     ]
 
 
+def in_words(fields: Mapping[str, Any]) -> str:
+    """Fields of a config by the last part of their names where that is enough; long values lose their beginning."""
+    lasts = [field.rpartition(".")[2] for field in fields]
+    return ", ".join(
+        f"{last if lasts.count(last) == 1 else field} = {_short(text(value))}"
+        for (field, value), last in zip(fields.items(), lasts)
+    )
+
+
+def text(value: Any) -> str:
+    """A value of a config in words; numbers that differ have words that differ."""
+    if isinstance(value, list):
+        return ", ".join(map(text, value))
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return "none" if value is None else str(value)
+
+
 def _settings(runs: Sequence[FinishedRun]) -> list[Setting]:
     configs = [_fields(run) for run in runs]
     every = list(dict.fromkeys(field for config in configs for field in config))
     differing = [
         field for field in every if any(config.get(field) != configs[0].get(field) for config in configs)
     ]
-    settings: dict[str, Setting] = {}
-    holders: dict[Any, str] = {}
-    for run, config in zip(runs, configs):
+    groups: dict[str, tuple[dict[str, Any], list[FinishedRun]]] = {}
+    for run, config in zip(_of_variants(runs), configs):
         fields = {field: config.get(field) for field in differing}
-        if repr(fields) not in settings:
-            name, taken = _name(fields), [setting.name for setting in settings.values()]
-            name += f" ({len(taken) + 1})" if name in taken else ""  # two long values that end alike
-            settings[repr(fields)] = Setting(name, fields, [], [])
-        settings[repr(fields)].runs.append(run)
-        for entry in _entries(run):
-            key = (repr(fields), entry.method, entry.extractor, entry.pair)
-            if key in holders:
+        groups.setdefault(repr(fields), (fields, []))[1].append(run)
+    names = _names([fields for fields, _ in groups.values()], [same for _, same in groups.values()])
+    settings = []
+    for name, (fields, same) in zip(names, groups.values()):
+        same = _each_once(same)
+        settings.append(Setting(name, fields, same, [entry for run in same for entry in _entries(run)]))
+    return settings
+
+
+def _of_variants(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """The runs with their methods named by the options in which runs of the same method differ."""
+    tables: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        for method in _methods(run):
+            tables.setdefault(method, []).append(_options(run, method))
+    differing = {
+        method: [
+            option
+            for option in dict.fromkeys(option for table in of_method for option in table)
+            if len({text(table[option]) for table in of_method if option in table}) > 1
+        ]
+        for method, of_method in tables.items()
+    }
+    found = []
+    for run in runs:
+        names = {}
+        for method in _methods(run):
+            told = _options(run, method)
+            options = [f"{option} = {text(told[option])}" for option in differing[method] if option in told]
+            names[method] = variant(method, ", ".join(options))
+        entries = [one | {"method": names[one["method"]]} for one in run.results["runs"]]
+        found.append(FinishedRun(run.folder, {**run.results, "runs": entries}))
+    return found
+
+
+def _methods(run: FinishedRun) -> list[str]:
+    return list(dict.fromkeys(one["method"] for one in run.results["runs"]))
+
+
+def _options(run: FinishedRun, method: str) -> Mapping[str, Any]:
+    return run.results["config"].get("head_options", {}).get(method, {})
+
+
+def _each_once(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """The runs without entries that an earlier one has, as runs of other heads or of other options of them may.
+
+    Raises:
+      InputError: nothing tells two runs apart, or such an entry is not the same in both.
+    """
+    holders: dict[Any, tuple[FinishedRun, Any]] = {}
+    kept = []
+    for run in runs:
+        entries = []
+        for one in run.results["runs"]:
+            key = (one["method"], one["extractor"], run.results["class_order_hash"], one["seed"])
+            holder, same = holders.setdefault(key, (run, one))
+            if holder is run and same is one:
+                entries.append(one)
+            elif one != same or _methods(run) == _methods(holder):
                 raise InputError(
-                    f"{holders[key]} and {run.folder} both have {entry.method} on {entry.extractor} of class order "
-                    f"{entry.pair[0]}, seed {entry.pair[1]}, with the same config; leave one out."
+                    f"{holder.folder} and {run.folder} both have {key[0]} on {key[1]} of class order {key[2]}, "
+                    f"seed {key[3]}, with the same config; leave one out."
                 )
-            holders[key] = run.folder
-            settings[repr(fields)].entries.append(entry)
-    return list(settings.values())
+        kept.append(FinishedRun(run.folder, {**run.results, "runs": entries}))
+    return kept
+
+
+def _names(fields: Sequence[Mapping[str, Any]], runs: Sequence[Sequence[FinishedRun]]) -> list[str]:
+    """A name for each setting: its fields, or its folders where the fields are too long or end alike."""
+    names = [in_words(one) for one in fields]
+    if max(map(len, names)) <= LONGEST_NAME and len(set(names)) == len(names):
+        return names
+    folders = [[os.path.abspath(run.folder) for run in same] for same in runs]
+    common = os.path.commonpath([os.path.dirname(folder) for same in folders for folder in same])
+    return [
+        os.path.relpath(first, common) + (f" and {len(others)} more" if others else "")
+        for first, *others in folders
+    ]
 
 
 def _entries(run: FinishedRun) -> list[Entry]:
@@ -176,32 +248,15 @@ def _entries(run: FinishedRun) -> list[Entry]:
 
 def _fields(run: FinishedRun) -> dict[str, Any]:
     """The config with dotted names, less what is not a setting; a field that is None counts as absent."""
-    config = run.results["config"]
-    unused = set(config.get("head_options", {})) - set(config.get("heads", ()))
-    beside = ("scenario.", *(f"head_options.{head}." for head in unused))
     return {
         name: value
-        for name, value in flatten_dict(config, sep=".").items()
-        if name not in NO_SETTING and not name.startswith(beside) and value is not None
+        for name, value in flatten_dict(run.results["config"], sep=".").items()
+        if name not in NO_SETTING and not name.startswith(BESIDE) and value is not None
     }
 
 
-def _name(fields: Mapping[str, Any]) -> str:
-    lasts = [field.rpartition(".")[2] for field in fields]
-    return ", ".join(
-        f"{last if lasts.count(last) == 1 else field} = {_value(value)}"
-        for (field, value), last in zip(fields.items(), lasts)
-    )
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        text = ", ".join(map(str, value))
-    elif isinstance(value, float):
-        text = f"{value:g}"
-    else:
-        text = "none" if value is None else str(value)
-    return text if len(text) <= LONGEST_VALUE else f"... {text[-LONGEST_VALUE:]}"
+def _short(words: str) -> str:
+    return words if len(words) <= LONGEST_VALUE else f"... {words[-LONGEST_VALUE:]}"
 
 
 def _dataset(run: FinishedRun) -> str:

@@ -10,7 +10,8 @@ is
 Published numbers that go by the same names and are not these: PyCIL's grouped accuracy takes blocks of 10 classes
 for tasks, rounds to two decimals before it averages, and misses a block that holds the highest label alone
 (`task_accuracies` gives every grouping of classes); the forgetting of PODNet's repository divides by one task too
-many and adds -A[T-1, T-1]. Forward transfer has no meaning here: a task not seen yet has accuracy 0.
+many and adds -A[T-1, T-1]; LUCIR's script also prints an average in which each a_t counts by its classes seen.
+Forward transfer has no meaning here: a task not seen yet has accuracy 0.
 """
 
 from typing import Literal
@@ -50,8 +51,6 @@ def average_incremental_accuracy(
     sizes: np.ndarray,
     weighting: Literal["images", "tasks"] = "images",
     skip_first: bool = False,
-    *,
-    phase_weights: np.ndarray | None = None,
 ) -> float:
     """Mean over the tasks of a_t, equation (1).
 
@@ -60,16 +59,11 @@ def average_incremental_accuracy(
       sizes: n [T], test images of each task.
       weighting: of the tasks within a_t, as `seen_accuracy` takes it.
       skip_first: leaves out task 0, as WA's tables do.
-      phase_weights: [T], how much each a_t counts; None, all the same, as papers print. With the numbers of classes
-        seen it is what LUCIR's script prints as "weighted average".
     """
     accuracy = seen_accuracy(matrix, sizes, weighting)
     if skip_first and len(accuracy) == 1:
         raise InputError("skip_first leaves no task to average: there is only one.")
-    weights = np.ones_like(accuracy) if phase_weights is None else np.asarray(phase_weights, np.float64)
-    if weights.shape != accuracy.shape or not (weights > 0).all():
-        raise InputError(f"phase_weights must be {len(accuracy)} positive numbers, got {weights.tolist()}.")
-    return float(np.average(accuracy[int(skip_first) :], weights=weights[int(skip_first) :]))
+    return float(accuracy[int(skip_first) :].mean())
 
 
 def last_accuracy(matrix: np.ndarray, sizes: np.ndarray) -> float:
@@ -143,31 +137,6 @@ def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, num_classes: i
             )
     cells = num_classes * labels[real].astype(np.int64) + predictions[real]
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def accuracy_matrix(confusions: np.ndarray, task_of_class: np.ndarray) -> np.ndarray:
-    """A [T, T], NaN above the diagonal, from the confusion matrices after every task.
-
-    Args:
-      confusions: [T, C, C], as `confusion_matrix` counts; rows of classes not seen yet may hold anything.
-      task_of_class: [C] the task of each contiguous label.
-    """
-    confusions, task_of_class = np.asarray(confusions), np.asarray(task_of_class)
-    tasks = len(confusions)
-    if confusions.shape[1:] != 2 * task_of_class.shape or sorted({*task_of_class.tolist()}) != [
-        *range(tasks)
-    ]:
-        raise InputError(
-            f"expected a confusion matrix [C, C] for each of the tasks of {task_of_class.size} classes, "
-            f"got {confusions.shape} for tasks {sorted({*task_of_class.tolist()})}."
-        )
-    of_task = np.eye(tasks)[task_of_class]
-    images = confusions.sum(axis=2) @ of_task
-    right = np.diagonal(confusions, axis1=1, axis2=2) @ of_task
-    seen = np.tri(tasks, dtype=bool)
-    if (images[seen] == 0).any():
-        raise InputError("every task needs images in all confusion matrices from its own on; one has none.")
-    return np.where(seen, right / np.maximum(images, 1), np.nan)
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:

@@ -9,10 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from jaxcil import files
-from jaxcil.evaluation.metrics import seen_accuracy
+from jaxcil.evaluation import finished_runs
 from jaxcil.evaluation.names import EXTRACTORS, extractor_name, in_order, method_name
+from jaxcil.evaluation.spread import Pair, by_order, over_seeds
 
 # Okabe and Ito's palette; marker and dashes tell the lines apart in grey as well
 STYLES = {
@@ -34,23 +36,22 @@ def accuracy_curves(
 ) -> None:
     """Draws the accuracy over all classes seen, after each task: one panel a method, one line an extractor.
 
-    Lines are means over seeds, bands one standard deviation (n - 1). Equal results give equal bytes.
+    What the lines and bands are stands in `draw_curves`. Equal results give equal bytes.
 
     Args:
       results: what results.json holds.
       path: a PNG file, written whole or not at all; or a buffer.
       columns: panels side by side.
     """
-    sizes = np.asarray(results.get("test_images", results["task_sizes"]))
-    curves: dict[str, dict[str, list[np.ndarray]]] = {}
-    for run in results["runs"]:
-        accuracy = seen_accuracy(np.array(run["accuracy_matrix"], np.float64), sizes)
-        curves.setdefault(run["method"], {}).setdefault(run["extractor"], []).append(accuracy)
+    curves: dict[str, dict[str, dict[Pair, np.ndarray]]] = {}
+    for run, curve in zip(results["runs"], finished_runs.curves(results)):
+        of_extractor = curves.setdefault(run["method"], {}).setdefault(run["extractor"], {})
+        of_extractor["", run["seed"]] = curve  # of one class order all
     draw_curves(curves, np.cumsum(results["task_sizes"]), path, columns=columns)
 
 
 def draw_curves(
-    curves: Mapping[str, Mapping[str, Sequence[np.ndarray]]],
+    curves: Mapping[str, Mapping[str, Mapping[Pair, np.ndarray]]],
     classes_seen: np.ndarray,
     path: str | os.PathLike | io.BytesIO,
     *,
@@ -58,11 +59,12 @@ def draw_curves(
 ) -> None:
     """Draws curves of accuracy: one panel a method, one line an extractor.
 
-    Lines are means over runs, bands one standard deviation (n - 1). In one row or one column the names stand at the
-    ends of the lines; in a grid, once above it.
+    Lines are means of the means of class orders, as tables weigh them; bands one standard deviation (n - 1) over
+    seeds, pooled within class orders; thin lines the mean of each class order where there are several. In one row or
+    one column the names stand at the ends of the lines; in a grid, once above it.
 
     Args:
-      curves: method -> extractor -> a curve [T] of fractions for each run.
+      curves: method -> extractor -> class order and seed -> a curve [T] of fractions.
       classes_seen: [T], after each task.
       path: a PNG file, written whole or not at all; or a buffer.
       columns: panels side by side.
@@ -70,7 +72,6 @@ def draw_curves(
     columns = min(columns, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure((PANEL[0] * columns, PANEL[1] * rows), dpi=160, layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
     for method, axis in zip(curves, axes):
         _panel(axis, curves[method], classes_seen)
@@ -85,19 +86,29 @@ def draw_curves(
         axis.set_axis_off()
     figure.supxlabel("classes seen", fontsize=10, color=INK)
     figure.supylabel("accuracy over all classes seen (%)", fontsize=10, color=INK)
-    picture = io.BytesIO()
-    canvas.print_png(picture, metadata={"Software": None})  # its version would change the bytes
+    picture = as_png(figure)
     if isinstance(path, io.BytesIO):
-        path.write(picture.getvalue())
+        path.write(picture)
     else:
-        files.write(path, picture.getvalue())
+        files.write(path, picture)
 
 
-def _panel(axis: Axes, curves: Mapping[str, Sequence[np.ndarray]], classes_seen: np.ndarray) -> None:
+def as_png(figure: Figure) -> bytes:
+    """A picture of a figure; equal figures give equal bytes."""
+    picture = io.BytesIO()
+    canvas = FigureCanvasAgg(figure)
+    canvas.print_png(picture, metadata={"Software": None})  # its version would change the bytes
+    return picture.getvalue()
+
+
+def _panel(axis: Axes, curves: Mapping[str, Mapping[Pair, np.ndarray]], classes_seen: np.ndarray) -> None:
     for extractor in in_order(curves, EXTRACTORS):
-        stacked = 100 * np.stack(curves[extractor])
-        mean = stacked.mean(axis=0)
+        groups = [100 * group for group in by_order(curves[extractor])]
+        of_orders = np.stack([group.mean(axis=0) for group in groups])
+        mean, spread = of_orders.mean(axis=0), over_seeds(groups)
         color, marker, dashes = STYLES.get(extractor, ("#000000", "x", "-"))
+        if len(of_orders) > 1:
+            axis.plot(classes_seen, of_orders.T, color=color, linestyle=dashes, linewidth=0.7, alpha=0.6)
         axis.plot(
             classes_seen,
             mean,
@@ -106,8 +117,7 @@ def _panel(axis: Axes, curves: Mapping[str, Sequence[np.ndarray]], classes_seen:
             linestyle=dashes,
             label=extractor_name(extractor),
         )
-        if len(stacked) > 1:
-            spread = stacked.std(axis=0, ddof=1)
+        if spread is not None:
             axis.fill_between(
                 classes_seen, mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0
             )
@@ -120,7 +130,7 @@ def _panel(axis: Axes, curves: Mapping[str, Sequence[np.ndarray]], classes_seen:
 
 def _legend(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
     """The names of all lines, above the grid."""
-    lines = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
+    lines = {str(line.get_label()): line for axis in axes for line in _named(axis)}
     names = in_order(lines, EXTRACTORS.values())
     figure.legend(
         [lines[name] for name in names],
@@ -133,11 +143,16 @@ def _legend(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
     )
 
 
+def _named(axis: Axes) -> list[Line2D]:
+    """The lines but the thin ones, which have matplotlib's own labels."""
+    return [line for line in axis.get_lines() if not str(line.get_label()).startswith("_")]
+
+
 def _direct_labels(axis: Axes) -> None:
     """Writes each line's name at its end, moved apart where two would touch."""
     low, high = axis.get_ylim()
     height = (high - low) * 13 / (72 * PANEL[1] * 0.75)  # one text line of 10 points, in percent
-    lines = sorted(axis.get_lines(), key=lambda line: np.asarray(line.get_ydata())[-1])
+    lines = sorted(_named(axis), key=lambda line: np.asarray(line.get_ydata())[-1])
     texts = [str(line.get_label()).replace(" (", "\n(") for line in lines]
     heights = [height * (1 + text.count("\n")) for text in texts]
     floor = low

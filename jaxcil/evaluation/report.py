@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcil import files
+from jaxcil.evaluation.confusion_plots import draw_confusions
 from jaxcil.evaluation.names import (
     CONTROLS,
+    CONVENTIONS,
+    EVALUATED_ON,
     EXTRACTORS,
     FURTHER_METRICS,
     METRICS,
@@ -22,13 +25,6 @@ from jaxcil.evaluation.names import (
 from jaxcil.evaluation.pages import classes_a_task, count, inline, render
 from jaxcil.evaluation.plots import accuracy_curves
 from jaxcil.evaluation.spread import paired, share_of_gap
-
-CONVENTIONS = {
-    "images": "every test image counts the same",
-    "tasks": "every task counts the same",
-    "up_to_last": "the best over all tasks, the last included",
-    "before_last": "the best before the last task",
-}
 
 
 class Gain(NamedTuple):
@@ -51,7 +47,10 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
       in that of every page.
     """
     extractors = in_order((run["extractor"] for run in runs), EXTRACTORS)
-    metrics = [*METRICS, *(metric for metric in FURTHER_METRICS if all(metric in run for run in runs))]
+    metrics = [
+        *METRICS,
+        *(metric for metric in FURTHER_METRICS if all(run.get(metric) is not None for run in runs)),
+    ]
     of_pair = {
         (method, extractor): [r for r in runs if (r["method"], r["extractor"]) == (method, extractor)]
         for method in dict.fromkeys(run["method"] for run in runs)
@@ -123,7 +122,7 @@ def write_report(
     """Writes report.html, one page with its pictures inside, and gives its path.
 
     Args:
-      workdir: of the run.
+      workdir: of the run; a confusion.npz in it, counts [S, C, C] of seeds by "EXTRACTOR-HEAD", is drawn.
       results: what results.json holds.
       contact_sheet: a PNG of synthetic images; None looks into the data set that the config names, or else
         the one in the workdir, and shows none if there is none.
@@ -167,6 +166,7 @@ def write_report(
         several_seeds=len({run["seed"] for run in runs}) > 1,
         conventions={name: CONVENTIONS.get(value, value) for name, value in results["conventions"].items()},
         curves={columns: _curves(results, columns) for columns in (1, 3)},
+        confusion=_confusion(workdir / "confusion.npz", results),
         sheet=inline(sheet.read_bytes()) if sheet and sheet.exists() else None,
         synthetic={label: _figure(value) for label, value in (synthetic or {}).items()},
         versions={**results["versions"], "device": results["device"]},
@@ -187,9 +187,7 @@ def _what_was_run(results: Mapping[str, Any]) -> list[str]:
     config, sizes = results["config"], results["task_sizes"]
     seeds = sorted({run["seed"] for run in results["runs"]})
     order = config.get("scenario", {}).get("class_order", "given")
-    split = {"test": "the test images", "held_out": "held-out training images"}.get(
-        config.get("evaluate_on", "test"), "test images"
-    )
+    split = EVALUATED_ON[config.get("evaluate_on", "test")]
     benchmark = (
         f"The {count(sum(sizes), 'class', 'classes')} of {config.get('dataset', 'the data set')} come in "
         f"{count(len(sizes), 'task', 'tasks')}, {classes_a_task(sizes)}, in class order {order}, with "
@@ -225,6 +223,27 @@ def _curves(results: Mapping[str, Any], columns: int) -> str:
     picture = io.BytesIO()
     accuracy_curves(dict(results), picture, columns=columns)
     return inline(picture.getvalue())
+
+
+def _confusion(path: pathlib.Path, results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Pictures of the first head's confusion matrices on the plain and the future-proof extractor."""
+    if not path.exists():
+        return None
+    method = results["runs"][0]["method"]
+    with np.load(path) as counts:
+        found = {
+            extractor_name(name): counts[f"{name}-{method}"]
+            for name in ("plain", "future_proof")
+            if f"{name}-{method}" in counts
+        }
+    if not found:
+        return None
+    names = results.get("class_names", results["class_order"])
+    pictures = {
+        columns: inline(draw_confusions(found, names, results["task_sizes"], columns=columns))
+        for columns in (1, 2)
+    }
+    return {"method": method_name(method), "pictures": pictures}
 
 
 def _statistics(values: Sequence[float]) -> dict[str, Any]:

@@ -88,8 +88,8 @@ def write_results(
 def tidy(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """One value a line, by COLUMNS; of a whole run where the task is "".
 
-    After each task there are `seen_accuracy`, over all classes seen, and `accuracy_of_task_I` for every task I seen;
-    of the whole run, the metrics of results.json. All are fractions.
+    After each task there are `seen_accuracy`, over all classes seen, `top_5_accuracy` where the run has it, and
+    `accuracy_of_task_I` for every task I seen; of the whole run, the metrics of results.json. All are fractions.
     """
     order = results["config"].get("scenario", {}).get("class_order", "")
     for run, curve in zip(results["runs"], curves(results)):
@@ -97,8 +97,11 @@ def tidy(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "class_order": order,
             "class_order_hash": results["class_order_hash"],
         }
+        top_5 = run.get("top_5_accuracy") or [None] * len(curve)
         for task, (seen, row) in enumerate(zip(curve, np.array(run["accuracy_matrix"], np.float64))):
             yield same | {"task": task, "metric": "seen_accuracy", "value": float(seen)}
+            if top_5[task] is not None:
+                yield same | {"task": task, "metric": "top_5_accuracy", "value": top_5[task]}
             for earlier, accuracy in enumerate(row[: task + 1]):
                 yield same | {
                     "task": task,

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxcil.evaluation.finished_runs import Comparison, Setting
+from jaxcil.evaluation.finished_runs import Comparison, Setting, in_words
 from jaxcil.evaluation.names import (
     EXTRACTORS,
     FURTHER_METRICS,
-    METHODS,
     METRICS,
     extractor_name,
     in_order,
     method_name,
+    methods_in_order,
 )
 from jaxcil.evaluation.pages import classes_a_task
 from jaxcil.evaluation.spread import Pair, Spread, paired, share_of_gap, spread
@@ -36,6 +36,8 @@ class Row(NamedTuple):
     metrics: dict[str, Spread]  # those that every run of the setting has
     gain: Spread | None  # over plain; None for plain itself, or without a pair
     share: float | None  # of the gap between plain and real future images
+    plain: float | None  # the mean of plain over the same class orders and seeds; None without any
+    bound: float | None  # that of real future images
 
 
 def rows(comparison: Comparison, setting: Setting) -> list[Row]:
@@ -52,7 +54,7 @@ def rows(comparison: Comparison, setting: Setting) -> list[Row]:
     of_metric = {metric: _values(setting, metric) for metric in metrics}
     main, real = of_metric[MAIN], _without_synthetic(comparison, setting)
     found = []
-    for method in in_order((method for method, _ in main), METHODS):
+    for method in methods_in_order(method for method, _ in main):
         for extractor in in_order((name for of, name in main if of == method), EXTRACTORS):
             plain, bound = (real.get((method, name), {}) for name in WITHOUT_SYNTHETIC)
             own = main[method, extractor]
@@ -64,6 +66,7 @@ def rows(comparison: Comparison, setting: Setting) -> list[Row]:
                     {metric: spread(of_metric[metric][method, extractor]) for metric in metrics},
                     spread(gain) if gain else None,
                     None if extractor in WITHOUT_SYNTHETIC else share_of_gap(own, plain, bound),
+                    *(_mean_of_same(own, values) for values in (plain, bound)),
                 )
             )
     return found
@@ -80,6 +83,8 @@ def markdown(comparisons: Iterable[Comparison]) -> str:
             )
         for setting in comparison.settings:
             blocks += [f"### {setting.name}"] * bool(setting.name)
+            if (fields := in_words(setting.fields)) != setting.name:
+                blocks.append(f"With {fields}.")
             found = rows(comparison, setting)
             for name, grid in grids(found).items():
                 blocks.append(f"{name}\n\n{_table(*grid)}")
@@ -140,12 +145,16 @@ def every_metric(found: Sequence[Row]) -> Cells:
 
 
 def side_by_side(comparison: Comparison) -> Cells:
-    """A table over settings: average incremental accuracy with synthetic images, and its gain over plain."""
-    tables = {
-        setting.name: [row for row in rows(comparison, setting) if row.extractor not in WITHOUT_SYNTHETIC]
-        for setting in comparison.settings
-    }
-    methods = in_order((row.method for table in tables.values() for row in table), METHODS)
+    """A table over settings: average incremental accuracy, and its gain over plain.
+
+    What sees no synthetic image is left to the setting's own tables where others of the setting see some.
+    """
+    tables = {}
+    for setting in comparison.settings:
+        found = rows(comparison, setting)
+        synthetic = [row for row in found if row.extractor not in WITHOUT_SYNTHETIC]
+        tables[setting.name] = synthetic or found
+    methods = methods_in_order(row.method for table in tables.values() for row in table)
     lines = []
     for name, table in tables.items():
         for extractor in in_order((row.extractor for row in table), EXTRACTORS):
@@ -163,6 +172,11 @@ def percent(value: Spread, sign: str = "") -> str:
     if value.orders is not None:
         return f"{mean} ± {seeds} / {orders}"
     return mean if value.seeds is None else f"{mean} ± {seeds}"
+
+
+def _mean_of_same(own: Mapping[Pair, float], values: Mapping[Pair, float]) -> float | None:
+    same = {pair: values[pair] for pair in own if pair in values}
+    return spread(same).mean if same else None
 
 
 def _grid(found: Sequence[Row], show: Callable[[Row], str]) -> Cells:

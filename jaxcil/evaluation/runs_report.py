@@ -2,7 +2,6 @@
 
 import io
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,12 +10,19 @@ import numpy as np
 from jaxcil import files
 from jaxcil.evaluation import finished_runs, result_writers, run_tables
 from jaxcil.evaluation.finished_runs import Comparison, FinishedRun, Setting
-from jaxcil.evaluation.names import CONTROLS, EXTRACTORS, METHODS, extractor_name, in_order
+from jaxcil.evaluation.names import (
+    CONTROLS,
+    CONVENTIONS,
+    EVALUATED_ON,
+    EXTRACTORS,
+    extractor_name,
+    in_order,
+    methods_in_order,
+)
 from jaxcil.evaluation.pages import count, inline, render
 from jaxcil.evaluation.plots import draw_curves
-from jaxcil.evaluation.report import CONVENTIONS
-
-EVALUATED_ON = {"test": "the test images", "held_out": "held-out training images"}
+from jaxcil.evaluation.setting_plots import draw_settings
+from jaxcil.evaluation.spread import Pair
 
 
 def write_runs_report(folder: str | os.PathLike, runs: Sequence[FinishedRun]) -> str:
@@ -27,10 +33,10 @@ def write_runs_report(folder: str | os.PathLike, runs: Sequence[FinishedRun]) ->
       runs: as `finished_runs.read_run` gives them.
 
     Raises:
-      InputError: the runs cannot stand side by side; nothing is written then.
+      InputError: the runs cannot stand side by side, or the folder cannot be written; nothing is written then.
     """
     comparisons = finished_runs.compare(runs)
-    folder = pathlib.Path(folder)
+    folder = files.writable_directory(folder)
     tables = run_tables.markdown(comparisons)
     columns = ("run", "dataset", "task_sizes", "setting", *result_writers.COLUMNS)
     files.write(folder / "report.csv", result_writers.as_csv(columns, _lines(comparisons)))
@@ -43,7 +49,7 @@ def _page(comparisons: Sequence[Comparison], runs: Sequence[FinishedRun]) -> str
     extractors = in_order((one["extractor"] for run in runs for one in run.results["runs"]), EXTRACTORS)
     conventions = runs[0].results["conventions"]
     split = runs[0].results["config"].get("evaluate_on", "test")
-    trained = sum(len(run.results["runs"]) for run in runs)
+    trained = sum(len(setting.entries) for comparison in comparisons for setting in comparison.settings)
     return render(
         "runs_report.html.jinja",
         title=run_tables.title(comparisons[0])
@@ -62,9 +68,11 @@ def _page(comparisons: Sequence[Comparison], runs: Sequence[FinishedRun]) -> str
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
+    several = len(comparison.settings) > 1
     return {
         "title": run_tables.title(comparison),
-        "overview": run_tables.side_by_side(comparison) if len(comparison.settings) > 1 else None,
+        "overview": run_tables.side_by_side(comparison) if several else None,
+        "bars": {columns: _bars(comparison, columns) for columns in (1, 3)} if several else None,
         "settings": [_setting(comparison, setting) for setting in comparison.settings],
     }
 
@@ -78,6 +86,10 @@ def _setting(comparison: Comparison, setting: Setting) -> dict[str, Any]:
         methods.setdefault(method, []).append({"extractor": extractor, "cells": cells, "ours": ours})
     return {
         "name": setting.name,
+        # what its name does not tell
+        "fields": {}
+        if finished_runs.in_words(setting.fields) == setting.name
+        else {name: finished_runs.text(value) for name, value in setting.fields.items()},
         "grids": run_tables.grids(rows),
         "numbers": run_tables.numbers(rows),
         "header": header[2:],
@@ -86,12 +98,16 @@ def _setting(comparison: Comparison, setting: Setting) -> dict[str, Any]:
     }
 
 
+def _bars(comparison: Comparison, columns: int) -> str:
+    tables = {setting.name: run_tables.rows(comparison, setting) for setting in comparison.settings}
+    return inline(draw_settings(tables, columns=columns))
+
+
 def _curves(comparison: Comparison, setting: Setting, columns: int) -> str:
-    curves: dict[str, dict[str, list[np.ndarray]]] = {}
-    for method in in_order((entry.method for entry in setting.entries), METHODS):
-        for entry in setting.entries:
-            if entry.method == method:
-                curves.setdefault(method, {}).setdefault(entry.extractor, []).append(entry.curve)
+    methods = methods_in_order(entry.method for entry in setting.entries)
+    curves: dict[str, dict[str, dict[Pair, np.ndarray]]] = {method: {} for method in methods}
+    for entry in setting.entries:
+        curves[entry.method].setdefault(entry.extractor, {})[entry.pair] = entry.curve
     picture = io.BytesIO()
     draw_curves(curves, np.cumsum(comparison.task_sizes), picture, columns=columns)
     return inline(picture.getvalue())

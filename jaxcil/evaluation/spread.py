@@ -10,7 +10,7 @@ With x[o, s] the value of training seed s under class order o, m_o the mean over
 means: what another class order would change. It holds what the seeds leave in those means, about seeds^2 / S.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,19 +29,31 @@ class Spread(NamedTuple):
 
 def spread(values: Mapping[Pair, float]) -> Spread:
     """Equations (1) to (3) of at least one value, by class order and training seed."""
-    of_order: dict[str, list[float]] = {}
-    for (order, _), value in values.items():
-        of_order.setdefault(order, []).append(value)
-    groups = [np.asarray(group) for group in of_order.values()]
+    groups = by_order(values)
     means = np.array([group.mean() for group in groups])
-    free = sum(len(group) - 1 for group in groups)
-    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    seeds = over_seeds(groups)
     return Spread(
         mean=float(means.mean()),
-        seeds=float(np.sqrt(within / free)) if free else None,
+        seeds=None if seeds is None else float(seeds),
         orders=float(means.std(ddof=1)) if len(means) > 1 else None,
         counts=tuple(map(len, groups)),
     )
+
+
+def by_order(values: Mapping[Pair, float] | Mapping[Pair, np.ndarray]) -> list[np.ndarray]:
+    """The values of each class order, [S_o, ...], as the orders come."""
+    of_order: dict[str, list[float | np.ndarray]] = {}
+    for (order, _), value in values.items():
+        of_order.setdefault(order, []).append(value)
+    return [np.asarray(group) for group in of_order.values()]
+
+
+def over_seeds(groups: Sequence[np.ndarray]) -> np.ndarray | None:
+    """The deviation over seeds, equation (2), of values or of curves [S_o, ...]; None where no order has two seeds."""
+    free = sum(len(group) - 1 for group in groups)
+    if not free:
+        return None
+    return np.sqrt(sum(((group - group.mean(axis=0)) ** 2).sum(axis=0) for group in groups) / free)
 
 
 def paired(values: Mapping[Pair, float], base: Mapping[Pair, float]) -> dict[Pair, float]:

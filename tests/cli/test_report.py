@@ -69,14 +69,22 @@ def test_without_a_folder_the_report_goes_into_report(run, tmp_path, capsys, mon
         (["{run}", "{tmp}/nowhere"], "nowhere has no results.json; give workdirs"),
         (["{run}", "{tmp}/begun"], "begun is not finished"),
         (["{old}"], "is of schema 0"),
+        (["{odd}"], "runs must be a list of entries, got 'abc'"),
         (["{run}", "--out=/dev/null/x"], "/dev/null/x cannot be written"),
     ],
 )
-def test_bad_input_ends_in_a_message_and_status_2(run, tmp_path, capsys, arguments, says):
-    places = {"run": run("a", 0), "old": run("old", 0, schema=0), "tmp": tmp_path}
+def test_bad_input_ends_in_a_message_and_status_2(run, tmp_path, capsys, monkeypatch, arguments, says):
+    places = {
+        "run": run("a", 0),
+        "old": run("old", 0, schema=0),
+        "odd": run("odd", 0, runs="abc"),
+        "tmp": tmp_path,
+    }
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
     status, out, err = call(capsys, *(argument.format(**places) for argument in arguments))
     assert (status, out) == (2, "")
+    assert not (tmp_path / "report").exists()
     assert err.startswith("jaxcil: ")
     assert says in err

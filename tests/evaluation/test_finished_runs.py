@@ -59,12 +59,12 @@ def test_settings_are_named_by_the_fields_that_differ(finished):
     (comparison,) = compared(
         finished("a", OURS),
         finished("b", OURS, synthetic__images_a_class=50),
-        finished("c", OURS, synthetic__path="/data/images/good", extractor__learning_rate=0.05),
+        finished("c", OURS, synthetic__path="/data/good", extractor__learning_rate=0.05),
     )
     assert [setting.name for setting in comparison.settings] == [
         "images_a_class = 200, learning_rate = none, path = none",
         "images_a_class = 50, learning_rate = none, path = none",
-        "images_a_class = 200, learning_rate = 0.05, path = /data/images/good",
+        "images_a_class = 200, learning_rate = 0.05, path = /data/good",
     ]
 
 
@@ -75,15 +75,77 @@ def test_fields_of_two_groups_with_one_name_keep_their_groups(finished):
     assert comparison.settings[1].name == "extractor.steps = 9, synthetic.steps = none"
 
 
-def test_options_of_heads_that_did_not_run_are_no_settings(finished):
-    options = {"fecam": {"gamma1": 1.0}, "acil": {"ridge": 0.1}}
-    one = finished("one", {("fecam", "plain"): 0.5}, heads=["fecam"], head_options=options, order=1)
-    other = {**options, "acil": {"ridge": 5.0}}
-    same = finished("same", {("fecam", "plain"): 0.5}, heads=["fecam"], head_options=other, order=2)
-    assert len(compared(one, same)[0].settings) == 1
-    changed = {**options, "fecam": {"gamma1": 2.0}}
-    another = finished("another", {("fecam", "plain"): 0.5}, heads=["fecam"], head_options=changed, order=3)
-    assert [setting.name for setting in compared(one, another)[0].settings] == ["gamma1 = 1", "gamma1 = 2"]
+OPTIONS = {"fecam": {"gamma1": 1.0}, "acil": {"ridge": 0.1, "buffer_size": 512}}
+
+
+def of_heads(*heads):
+    return {(head, "plain"): 0.5 for head in heads}
+
+
+def seeds_of(setting):
+    found = {}
+    for entry in setting.entries:
+        found.setdefault(entry.method, []).append(entry.pair[1])
+    return found
+
+
+def test_seeds_of_a_head_are_pooled_whatever_other_heads_ran_beside_it(finished):
+    both = finished(
+        "both", of_heads("acil", "fecam"), heads=["acil", "fecam"], head_options=OPTIONS, seeds=(0,)
+    )
+    one = finished("one", of_heads("acil"), heads=["acil"], head_options=OPTIONS, seeds=(7,))
+    older = finished("older", of_heads("acil"), heads=["acil"], seeds=(8,))  # a config that tells no options
+    (setting,) = compared(both, one, older)[0].settings
+    assert seeds_of(setting) == {"acil": [0, 7, 8], "fecam": [0]}
+
+
+def test_options_of_heads_that_did_not_run_tell_nothing_apart(finished):
+    one = finished("one", of_heads("fecam"), heads=["fecam"], head_options=OPTIONS)
+    other = OPTIONS | {"acil": {"ridge": 5.0}}
+    same = finished("same", of_heads("fecam"), heads=["fecam"], head_options=other, seeds=(7,))
+    (setting,) = compared(one, same)[0].settings
+    assert (setting.name, seeds_of(setting)) == ("", {"fecam": [0, 1, 7]})
+
+
+def test_a_head_under_other_options_is_a_variant_and_the_others_stay_one(finished):
+    other = OPTIONS | {"acil": {"ridge": 5.0, "buffer_size": 512}}
+    (setting,) = compared(
+        finished("a", of_heads("acil", "fecam"), head_options=OPTIONS),
+        finished("b", of_heads("acil", "fecam"), head_options=other, seeds=(0, 7)),
+    )[0].settings
+    # Seed 0 of FeCAM is the same result in both, and counts once
+    assert seeds_of(setting) == {"acil, ridge = 0.1": [0, 1], "acil, ridge = 5": [0, 7], "fecam": [0, 1, 7]}
+    assert [len(run.results["runs"]) for run in setting.runs] == [4, 3]
+
+
+def test_options_that_differ_in_the_last_digit_are_two_variants_and_1_is_1_0(finished):
+    levels = {("acil", "plain"): 0.5}
+    (setting,) = compared(
+        *(
+            finished(f"run{n}", levels, seeds=(n,), head_options={"acil": {"ridge": ridge}})
+            for n, ridge in enumerate((0.1, 0.1 + 1e-12, 1, 1.0))
+        )
+    )[0].settings
+    assert list(seeds_of(setting).values()) == [[0], [1], [2, 3]]
+
+
+def test_one_seed_with_two_results_is_refused_also_where_options_of_another_head_differ(finished):
+    other = OPTIONS | {"acil": {"ridge": 5.0}}
+    one = finished("a", of_heads("acil", "fecam"), head_options=OPTIONS)
+    another = {("acil", "plain"): 0.5, ("fecam", "plain"): 0.6}
+    with pytest.raises(InputError, match=r"both have fecam on plain .*leave one out"):
+        compared(one, finished("b", another, head_options=other))
+
+
+def test_settings_of_many_fields_are_named_by_their_folders(finished):
+    changes = {f"extractor__{name}": 1 for name in ("epochs", "warmup", "cutout", "batch_size", "momentum")}
+    (comparison,) = compared(
+        finished("recipe-a", OURS),
+        finished("recipe-b", OURS, **changes),
+        finished("recipe-b-again", OURS, seeds=(5,), **changes),
+    )
+    assert [setting.name for setting in comparison.settings] == ["recipe-a", "recipe-b and 1 more"]
+    assert comparison.settings[1].fields["extractor.warmup"] == 1
 
 
 def test_a_field_that_is_none_is_the_same_as_one_that_is_absent(finished):
@@ -158,6 +220,67 @@ def test_a_folder_without_results_is_told_from_a_run_that_goes_on(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match=r"is not finished.*Give its `jaxcil run` again"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"config": "quickstart"}, r"config must be a table, got 'quickstart'"),
+        ({"config": {"dataset": ["pets"]}}, r"config.dataset must be a text"),
+        ({"config": {"evaluate_on": []}}, r"config.evaluate_on must be a text"),
+        ({"config": {"scenario": "given"}}, r"config.scenario must be a table"),
+        ({"config": {"scenario": None}}, r"config.scenario must be a table, got None"),
+        ({"config": {"head_options": {"ncm": 1}}}, r"config.head_options must be a table of tables"),
+        ({"task_sizes": 4}, r"task_sizes must be a list of numbers of classes, got 4"),
+        ({"task_sizes": [2, -2]}, r"task_sizes must be"),
+        ({"test_images": [10, "10"]}, r"test_images must be a list of numbers of images"),
+        ({"test_images": [10]}, r"sizes must be 2 positive numbers"),
+        ({"class_names": [["a"]]}, r"class_names must be a list of names"),
+        ({"class_order_hash": 12}, r"class_order_hash must be a text"),
+        ({"versions": "0.10"}, r"versions must be a table"),
+        ({"conventions": {"forgetting": "up_to_last"}}, r"conventions have no average"),
+        ({"conventions": {"average": ["images"]}}, r"conventions must be a table of names"),
+        ({"conventions": {"average": "image"}}, r"Did you mean 'images'"),
+        ({"runs": "abc"}, r"runs must be a list of entries, got 'abc'"),
+        ({"runs": ["abc"]}, r"runs must be a list of entries"),
+    ],
+)
+def test_fields_of_another_type_are_refused_with_what_came(finished, fields, says):
+    with pytest.raises(InputError, match=rf"results\.json cannot be used: .*{says}.*; run it again"):
+        read_run(change(finished("a", PLAIN), **fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"method": 3}, r"runs\[1\].method must be a text, got 3"),
+        ({"seed": "one"}, r"runs\[1\].seed must be a whole number, got 'one'"),
+        ({"seed": True}, r"seed must be a whole number"),
+        ({"last_accuracy": "high"}, r"runs\[1\].last_accuracy must be a fraction, got 'high'"),
+        ({"forgetting": float("nan")}, r"forgetting must be a fraction, got nan"),
+        ({"last_accuracy": 62.5}, r"last_accuracy must be a fraction, got 62.5"),  # percent
+        ({"last_calibration_error": []}, r"last_calibration_error must be a fraction"),
+        ({"top_5_accuracy": [1.0]}, r"top_5_accuracy must be a fraction or null for each of 2 tasks"),
+        ({"top_5_accuracy": 1.0}, r"top_5_accuracy must be"),
+        ({"accuracy_matrix": [[0.5, None], ["0.3", 0.3]]}, "without an accuracy_matrix of every task: ncm"),
+        ({"accuracy_matrix": 0.5}, "without an accuracy_matrix"),
+        ({"accuracy_matrix": [0.5, 0.3]}, "without an accuracy_matrix"),
+    ],
+)
+def test_an_entry_with_a_value_of_another_type_is_refused(finished, fields, says):
+    run = finished("a", PLAIN)
+    results = json.loads((run / "results.json").read_text())
+    results["runs"][1] |= fields
+    with pytest.raises(InputError, match=says):
+        read_run(change(run, **results))
+
+
+def test_what_a_run_could_not_measure_may_be_null(finished):
+    run = finished("a", PLAIN, seeds=(0,))
+    results = json.loads((run / "results.json").read_text())
+    results["runs"][0] |= {"last_calibration_error": None, "top_5_accuracy": [None, 0.75]}
+    (comparison,) = compared(change(run, **results))
+    assert "last_calibration_error" not in comparison.settings[0].entries[0].metrics
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ def results():
     levels = {"plain": 0.6, "future_proof": 0.8, "real_future": 0.9}
     return {
         "task_sizes": [3, 1],
+        "conventions": {"average": "images"},
         "runs": [
             run(method, extractor, seed, level + 0.1 * seed)
             for method in ("ncm", "fetril", "fecam")
@@ -35,7 +36,7 @@ def drawn(monkeypatch):
     plot, fill = Axes.plot, Axes.fill_between
 
     def record_plot(axis, x, y, **style):
-        lines.append((style["label"], list(x), np.asarray(y)))
+        lines.append((style.get("label"), list(x), np.asarray(y)))
         return plot(axis, x, y, **style)
 
     def record_fill(axis, x, low, high, **style):
@@ -56,6 +57,34 @@ def test_lines_are_means_over_seeds_of_the_accuracy_over_all_classes_seen(result
     # Seeds at 0.6 and 0.7; after task 1: (3 (level - 0.4) + 1 (level - 0.2)) / 4
     np.testing.assert_allclose(accuracy, [65.0, 30.0])
     np.testing.assert_allclose(bands[0][1] - bands[0][0], 2 * 100 * np.std([0.6, 0.7], ddof=1))
+
+
+def test_accuracy_counts_by_the_convention_of_the_run(results, drawn):
+    lines, _ = drawn
+    plots.accuracy_curves({**results, "conventions": {"average": "tasks"}}, io.BytesIO())
+    np.testing.assert_allclose(lines[0][2], [65.0, 35.0])  # after task 1: (level - 0.4 + level - 0.2) / 2
+
+
+def test_orders_weigh_the_same_and_bands_are_of_seeds_within_them(drawn):
+    lines, bands = drawn
+    levels = {("a", 0): 0.1, ("a", 1): 0.2, ("a", 2): 0.3, ("b", 0): 0.6}
+    curves = {"ncm": {"plain": {pair: np.full(2, level) for pair, level in levels.items()}}}
+    plots.draw_curves(curves, np.array([1, 2]), io.BytesIO(), columns=1)
+    (_, _, thin), (label, _, mean) = lines
+    np.testing.assert_allclose(thin, [[20, 60]] * 2)  # a column a class order
+    assert label == "plain"
+    np.testing.assert_allclose(mean, [40, 40])  # the mean of all four is 30
+    ((low, high),) = bands
+    np.testing.assert_allclose(high - low, [20, 20])  # seeds of order a deviate by 10, whatever the orders do
+
+
+def test_orders_of_one_seed_have_thin_lines_and_no_band_or_name_of_their_own(drawn, monkeypatch):
+    lines, bands = drawn
+    texts = []
+    monkeypatch.setattr(Axes, "annotate", lambda axis, text, *args, **style: texts.append(text))
+    curves = {"ncm": {"plain": {("a", 0): np.array([0.5, 0.4]), ("b", 0): np.array([0.7, 0.6])}}}
+    plots.draw_curves(curves, np.array([1, 2]), io.BytesIO(), columns=1)
+    assert (len(lines), bands, texts) == (2, [], ["plain"])
 
 
 def test_the_numbers_of_test_images_weigh_the_tasks(results, drawn):

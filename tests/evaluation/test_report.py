@@ -158,8 +158,43 @@ def test_a_metric_is_told_where_every_run_has_it(results, tmp_path):
     page = report.write_report(tmp_path, results).read_text()
     assert "<th>last calibration error</th>" in page
     assert "<td>12.5 ± 0.0</td>" in page
+    results["runs"][0]["last_calibration_error"] = None
+    assert "last_calibration_error" not in report.summarise(results["runs"])[0]
     del results["runs"][0]["last_calibration_error"]
     assert "last_calibration_error" not in report.summarise(results["runs"])[0]
+
+
+def test_backward_transfer_is_told(results, tmp_path):
+    for entry in results["runs"]:
+        entry["backward_transfer"] = -0.25
+    results["summary"] = report.summarise(results["runs"])
+    page = report.write_report(tmp_path, results).read_text()
+    assert "<th>backward transfer</th>" in page
+    assert "<td>-25.0 ± 0.0</td>" in page
+
+
+def test_confusion_matrices_of_the_first_head_are_drawn_where_the_run_kept_them(
+    results, tmp_path, monkeypatch
+):
+    counts = {f"{name}-ncm": np.full((3, 5, 5), value) for name, value in (("plain", 1), ("future_proof", 2))}
+    counts |= {"plain-fecam": np.full((3, 5, 5), 3), "real_future-ncm": np.full((3, 5, 5), 4)}
+    np.savez(tmp_path / "confusion.npz", **counts)
+    drawn = []
+
+    def record(confusions, names, task_sizes, *, columns):
+        drawn.append({title: int(counts[0, 0, 0]) for title, counts in confusions.items()})
+        assert (names, task_sizes) == (results["class_order"], SIZES)
+        return b"picture"
+
+    monkeypatch.setattr(report, "draw_confusions", record)
+    page = report.write_report(tmp_path, results).read_text()
+    assert drawn == [{"plain": 1, "FPCIL": 2}] * 2  # for wide and for narrow screens
+    assert "NCM after the last task, mean over seeds" in page
+
+
+def test_a_run_without_confusion_matrices_of_its_first_head_shows_none(results, tmp_path):
+    np.savez(tmp_path / "confusion.npz", **{"real_future-ncm": np.ones((3, 5, 5))})
+    assert "Confusion matrices" not in report.write_report(tmp_path, results).read_text()
 
 
 def test_the_page_says_what_its_controls_are(results, tmp_path):

@@ -42,6 +42,15 @@ def test_metrics_that_a_run_has_besides_are_told_too(results):
     assert [line["value"] for line in tidy(results) if line["metric"] == "last_calibration_error"] == [0.125]
 
 
+def test_backward_transfer_and_top_5_of_each_task_are_lines_where_they_were_measured(results):
+    results["runs"][0] |= {"backward_transfer": -0.25, "top_5_accuracy": [None, 0.75]}
+    found = [(line["task"], line["metric"], line["value"]) for line in tidy(results)]
+    assert [line for line in found if line[1] in ("top_5_accuracy", "backward_transfer")] == [
+        (1, "top_5_accuracy", 0.75),
+        ("", "backward_transfer", -0.25),
+    ]
+
+
 def test_csv_and_json_hold_the_results_and_no_times(results, tmp_path):
     paths = write_results(tmp_path / "one", results, ("json", "csv"))
     assert [path.name for path in paths] == ["results.json", "results.csv"]

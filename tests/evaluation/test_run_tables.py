@@ -91,14 +91,14 @@ def test_a_metric_that_some_runs_lack_is_left_out(finished, compared):
 
 
 def test_the_markdown_has_the_tables_in_percent_with_both_spreads(compared):
-    shifted = {pair: level + 0.1 for pair, level in MAIN.items()}
+    shifted = {pair: level - 0.1 for pair, level in MAIN.items()}
     text = run_tables.markdown(compared(a=(MAIN, {}), b=(shifted, {"order": 7})))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines[0] == "## pets, 4 classes: 2 classes first, then 2 a task"
     # Seeds 0.01 apart have a deviation of 0.007, orders 0.1 apart one of 0.071
-    assert "| FeCAM | 45.5 ± 0.7 / 7.1 | 65.5 ± 0.7 / 7.1 | 85.5 ± 0.7 / 7.1 | 49.5 ± 0.7 / 7.1 |" in lines
+    assert "| FeCAM | 35.5 ± 0.7 / 7.1 | 55.5 ± 0.7 / 7.1 | 75.5 ± 0.7 / 7.1 | 39.5 ± 0.7 / 7.1 |" in lines
     assert "| FeCAM | +20.0 ± 0.0 / 0.0 (50 %) | +40.0 ± 0.0 / 0.0 | +4.0 ± 0.0 / 0.0 (10 %) |" in lines
-    assert "| NCM | 35.5 ± 0.7 / 7.1 | 55.5 ± 0.7 / 7.1 | | |" in lines
+    assert "| NCM | 25.5 ± 0.7 / 7.1 | 45.5 ± 0.7 / 7.1 | | |" in lines
     assert "n = 2 × 2" in lines
     assert lines[-1] == run_tables.SPREADS
 
@@ -114,6 +114,47 @@ def test_settings_stand_side_by_side_and_each_has_its_tables(compared):
         ["images_a_class = 50", "FPCIL", "40.5 (+10.0)", "50.5 (+10.0)"],
     ]
     assert "### images_a_class = 50" in run_tables.markdown([comparison])
+
+
+def test_runs_of_plain_extractors_alone_stand_side_by_side_too(compared):
+    levels = {("ncm", "plain"): 0.4, ("fecam", "plain"): 0.5}
+    (comparison,) = compared(
+        a=(levels, {"extractor__network": "resnet18"}), b=(levels, {"extractor__network": "resnet32"})
+    )
+    header, lines = run_tables.side_by_side(comparison)
+    assert header == ["setting", "extractor", "NCM", "FeCAM"]
+    assert lines == [
+        ["network = resnet18", "plain", "30.5", "40.5"],
+        ["network = resnet32", "plain", "30.5", "40.5"],
+    ]
+
+
+def test_fields_that_a_short_name_does_not_tell_stand_under_it(compared):
+    changes = {f"extractor__{name}": 1 for name in ("epochs", "warmup", "cutout", "batch_size", "momentum")}
+    (comparison,) = compared(a=(MAIN, {}), b=(MAIN, changes))
+    lines = run_tables.markdown([comparison]).splitlines()
+    heading = lines.index("### b")
+    assert lines[heading + 2] == "With epochs = 1, warmup = 1, cutout = 1, batch_size = 1, momentum = 1."
+
+
+def test_a_row_tells_what_plain_and_the_bound_reach_on_its_own_orders_and_seeds(compared):
+    plain, bound = {("ncm", "plain"): 0.3}, {("ncm", "real_future"): 0.9}
+    (comparison,) = compared(
+        a=(plain | bound, {"seeds": (0, 1, 2)}), b=({("ncm", "future_proof"): 0.5}, {"seeds": (2, 7)})
+    )
+    row = rows_of(comparison)["ncm", "future_proof"]
+    # Averages lie 0.1 below levels; seed 2 alone is shared
+    assert (row.plain, row.bound) == pytest.approx((0.22, 0.82), abs=1e-12)
+
+
+def test_variants_of_a_method_stand_where_it_stands(compared):
+    levels = {("ncm", "plain"): 0.4, ("fecam", "plain"): 0.5}
+    (comparison,) = compared(
+        a=(levels, {"head_options": {"ncm": {"temperature": 1.0}}}),
+        b=({("ncm", "plain"): 0.3}, {"head_options": {"ncm": {"temperature": 2.0}}}),
+    )
+    grid = run_tables.grids(list(rows_of(comparison).values()))["Average incremental accuracy"]
+    assert [line[0] for line in grid[1]] == ["NCM, temperature = 1", "NCM, temperature = 2", "FeCAM"]
 
 
 def test_the_number_of_runs_is_told_where_it_differs(compared):

@@ -1,7 +1,6 @@
 import csv
 import re
 
-import numpy as np
 import pytest
 
 from jaxcil.errors import InputError
@@ -44,7 +43,8 @@ def test_the_page_holds_everything_and_loads_nothing(runs, tmp_path):
         "0.10.2",
     ):
         assert said in told
-    assert page.count("data:image/png;base64,") == 4  # two settings, for wide and for narrow screens
+    # Curves of two settings, and both side by side; for wide and for narrow screens
+    assert page.count("data:image/png;base64,") == 6
     assert not re.findall(r'(?:src|srcset|href)="(?!data:)', page)
 
 
@@ -53,15 +53,31 @@ def test_curves_are_over_all_orders_and_seeds_of_a_setting(runs, tmp_path, monke
 
     def record(curves, classes_seen, path, *, columns):
         drawn.append(
-            {extractor: np.sort([curve[0] for curve in of]) for extractor, of in curves["ncm"].items()}
+            {
+                extractor: {pair: curve[0] for pair, curve in of_pair.items()}
+                for extractor, of_pair in curves["ncm"].items()
+            }
         )
         assert classes_seen.tolist() == [2, 4]
 
     monkeypatch.setattr(runs_report, "draw_curves", record)
     write_runs_report(tmp_path, runs)
     main, fewer = drawn[::2]  # each for wide and for narrow screens
-    np.testing.assert_allclose(main["plain"], [0.5, 0.5, 0.51, 0.51])
-    np.testing.assert_allclose(fewer["future_proof"], [0.6, 0.61])
+    one, two = f"{1:016x}", f"{2:016x}"
+    assert main["plain"] == {(one, 0): 0.5, (one, 1): 0.51, (two, 0): 0.5, (two, 1): 0.51}
+    assert fewer["future_proof"] == {(one, 0): 0.6, (one, 1): 0.61}
+
+
+def test_the_page_tells_the_fields_of_settings_that_are_named_by_their_folders(finished, tmp_path):
+    changes = {f"extractor__{name}": 1 for name in ("epochs", "warmup", "cutout", "batch_size", "momentum")}
+    write_runs_report(
+        tmp_path / "report",
+        [read_run(finished("one", LEVELS)), read_run(finished("other", LEVELS, **changes))],
+    )
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert re.findall(r"<h2>(.*?)</h2>", page) == ["one", "other", "Runs"]
+    assert "<dt>extractor.warmup</dt><dd>1</dd>" in page
+    assert "<dt>extractor.warmup</dt><dd>none</dd>" in page
 
 
 def test_equal_runs_give_equal_bytes(runs, tmp_path):

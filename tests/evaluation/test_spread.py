@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxcil.evaluation.spread import paired, share_of_gap, spread
+from jaxcil.evaluation.spread import by_order, over_seeds, paired, share_of_gap, spread
 
 EXACT = {"rtol": 1e-12, "atol": 0}  # float64 sums of a few terms
 
@@ -43,6 +43,16 @@ def test_one_seed_an_order_tells_of_orders_alone():
     found = spread({("a", 0): 1.0, ("b", 0): 3.0})
     assert (found.seeds, found.counts) == (None, (1, 1))
     np.testing.assert_allclose(found.orders, np.sqrt(2), **EXACT)
+
+
+def test_curves_are_spread_point_by_point():
+    values = {
+        pair: np.random.default_rng(n).normal(size=4)
+        for n, pair in enumerate([("a", 0), ("a", 1), ("b", 0), ("b", 5)])
+    }
+    found = over_seeds(by_order(values))
+    points = [spread({pair: curve[t] for pair, curve in values.items()}).seeds for t in range(4)]
+    np.testing.assert_allclose(found, points, **EXACT)
 
 
 def test_pairs_share_order_and_seed():
