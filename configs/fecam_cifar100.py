@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     config.seeds = (0, 1, 2)
     config.extractors = ("plain",)
     config.heads = ("ncm", "fetril", "fecam", "acil")
+    config.head_options.fecam.first_task = "classifier"  # as the authors' code scores the first task
     config.extractor.update(network="resnet18", classifier="cosine", epochs=200)
     config.extractor.augmentation.update(crop=4, flip=True, brightness=63 / 255, policy="autoaugment")
     return config.lock()

@@ -34,6 +34,7 @@ from jaxcil.evaluation import metrics, plots, report, result_writers
 from jaxcil.evaluation.finished_runs import SCHEMA
 from jaxcil.extractor_training import make_learner, train_extractor
 from jaxcil.future_images import AUXILIARY, auxiliary
+from jaxcil.learners.fpcil import FPCIL
 from jaxcil.parallel import mesh
 from jaxcil.real_images import Benchmark, Split, load_benchmark
 from jaxcil.run_settings import check, make_head
@@ -84,7 +85,9 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
         with timing.of(f"extractor {name}"):
             extractors = train_extractor(config, learner, chunk_program, benchmark, extra, name, workdir)
         with timing.of(f"heads on {name}"):
-            runs += _evaluate_heads(config, featurise, extractors, programs, benchmark, name, workdir)
+            runs += _evaluate_heads(
+                config, learner, featurise, extractors, programs, benchmark, name, workdir
+            )
     results = _results(config, benchmark, runs)
     if extra is not None and config.synthetic.get("filter"):
         results["synthetic_filter"] = filters.summary(config.synthetic.path, config.synthetic.filter)
@@ -98,6 +101,7 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
 
 def _evaluate_heads(
     config: Any,
+    learner: FPCIL,
     featurise: Callable[..., jax.Array],
     extractors: list[Frozen],
     programs: dict[str, incremental.HeadProgram],
@@ -108,12 +112,18 @@ def _evaluate_heads(
     """One entry of `runs` for every head and seed; features are computed once for all heads."""
     folder = files.writable_directory(workdir / "heads")
     features: list[incremental.FrozenFeatures] = []
+    first_scores: list[np.ndarray] = []
     entries = []
     run_keys = [keys.root_key(seed) for seed in config.seeds]
     for method in config.heads:
         path = folder / f"{name}-{method}.json"
         if not path.exists():
-            features = features or [_features(featurise, one.network, benchmark) for one in extractors]
+            if not features:
+                features = [_features(featurise, one.network, benchmark) for one in extractors]
+                first_scores = [
+                    _first_scores(learner, one.classifier, seen.test, benchmark)
+                    for one, seen in zip(extractors, features)
+                ]
             with Checkpoints(folder / f"{name}-{method}") as checkpoints:
                 measured = incremental.learn_tasks(
                     programs[method],
@@ -123,6 +133,7 @@ def _evaluate_heads(
                     benchmark.scenario,
                     run_keys,
                     checkpoints,
+                    first_scores,
                 )
             files.write_json(path, incremental.to_json(measured))
             shutil.rmtree(folder / f"{name}-{method}")  # gigabytes, for large buffers
@@ -147,6 +158,12 @@ def _features(
         for split in (benchmark.train, benchmark.test)
     )
     return incremental.FrozenFeatures(train, test)
+
+
+def _first_scores(learner: FPCIL, classifier: Any, test: jax.Array, benchmark: Benchmark) -> np.ndarray:
+    """How the first training's own classifier scores the first task's test images, [m, c]."""
+    first = benchmark.scenario.task_sizes[0]
+    return np.asarray(learner.classifier.logits(classifier, test[benchmark.test.labels < first])[:, :first])
 
 
 def _entry(measured: incremental.Measured, number: int, sizes: np.ndarray) -> dict[str, Any]:

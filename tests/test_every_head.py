@@ -31,6 +31,7 @@ HEADS = {
 }
 # What follows the rows in their order: a stream, rows held out at the end, batches drawn from them
 ORDERED = ("fetril fc", "slda", "ranpac", "linear", "linear cosine")
+LOGITS = {"fetril fc", "linear", "linear cosine"}  # trained by the softmax of their scores
 FORGETFUL = ("linear", "linear cosine")  # trained on the rows of the latest task alone
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -94,6 +95,10 @@ def test_after_each_task_seen_classes_have_finite_scores_and_unseen_ones_are_nev
         seen = TASKS[last].stop
         assert np.isfinite(found[:, :seen]).all()
         assert (found[:, seen:] == -np.inf).all()
+
+
+def test_scores_are_logits_where_a_softmax_was_trained_and_nowhere_else():
+    assert {name for name, head in HEADS.items() if head.scores_are_logits} == LOGITS
 
 
 @every_head_but(*FORGETFUL)

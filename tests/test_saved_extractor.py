@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcil import experiment, incremental
+from jaxcil import experiment, files, incremental, saved_extractor
 from jaxcil.cli.main import parse
 from jaxcil.data import datasets
 from jaxcil.errors import InputError
@@ -26,7 +26,8 @@ def finished(tmp_path_factory):
     fields = [
         f"dataset={root}/images",
         "extractors=plain",
-        "heads=ncm",
+        "heads=ncm,fecam",
+        "head_options.fecam.first_task=classifier",
         "seeds=3,5",
         "scenario.first_classes=2",
         "scenario.classes_a_task=1",
@@ -62,3 +63,22 @@ def test_what_is_no_extractor_is_refused_and_not_made(finished, tmp_path):
         with pytest.raises(InputError, match="RUN/extractors/NAME"):
             load_features(folder)
     assert not (run / "extractors" / "plane").exists()
+
+
+def test_a_head_that_asks_for_it_is_measured_by_the_extractors_own_classifier_after_the_first_task(finished):
+    run, _, _ = finished
+    test = datasets.load(str(run.parent / "images"), "test")
+    order = [test.class_names.index(name) for name in ("fox", "cat")]
+    rows = np.isin(test.labels, order)
+    classifier = saved_extractor.load(run / "extractors" / "plain").classifier
+    features = load_features(run / "extractors" / "plain")(jnp.asarray(test.images[rows]))
+    logits = np.asarray(features) @ np.asarray(classifier["weights"][0, :2]).T + np.asarray(
+        classifier["bias"][0, :2]
+    )
+    right = (np.array(order)[logits.argmax(1)] == test.labels[rows]).mean()
+    (entry,) = [
+        one
+        for one in files.read_json(run / "results.json")["runs"]
+        if (one["method"], one["seed"]) == ("fecam", 3)
+    ]
+    assert entry["accuracy_matrix"][0][0] == right

@@ -9,7 +9,8 @@ classes with a decaying spectrum, which a linear classifier tells apart in 19 of
 gets the rows of the last of ten tasks: real ones of a tenth of the classes and, for all others, those translated.
 
 The plain version runs in a process of its own after ours, on the same arrays, random layers included, and its
-predictions are compared with ours. Without torch, or where one fails, its place says why.
+predictions are compared with ours. It runs on the CPU, even where ours run on an accelerator: the result names the
+device of both, and the plain version's threads. Without torch, or where one fails, its place says why.
 """
 
 import json
@@ -90,8 +91,8 @@ def run(
       rounds: how often each is timed; what takes longer than `LONG` seconds is timed once.
 
     Returns:
-      Figures as JSON values: seconds, accuracy, the plain version's, the share of equal predictions (exemplars for
-      herding), and how many times as long the plain version takes.
+      Figures as JSON values: seconds, accuracy, the plain version's with its device and threads, the share of equal
+      predictions (exemplars for herding), and how many times as long the plain version takes.
 
     Raises:
       InputError: an unknown name, or a size that is not positive.

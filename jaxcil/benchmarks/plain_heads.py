@@ -1,7 +1,8 @@
 """The heads written plainly in torch, or fitted by scikit-learn: the peers of ours, in a process of their own.
 
 Two thread pools in one process take each other's cores. Each is what a careful user of torch would write: batched,
-factors instead of inverses where they serve, no official code's detours. Float32 throughout, as ours.
+factors instead of inverses where they serve, no official code's detours. Float32 throughout, as ours; always on the
+CPU, wherever ours run, and the figures say so.
 """
 
 # pyright: reportMissingImports=false
@@ -187,13 +188,14 @@ def _serve(name: str, scratch: str, settings: dict[str, Any]) -> None:
     """Times one of them on the arrays of a folder, prints its figures, and leaves there what it found."""
     folder = pathlib.Path(scratch)
     rows = Rows(*(np.load(folder / f"{key}.npy") for key in Rows._fields))
-    library, convert = "scikit-learn", np.asarray
+    library, convert, threads = "scikit-learn", np.asarray, 1  # liblinear has no more
     if name == "fetril_svm":
         import sklearn.svm as _  # not in the time
     else:
         import torch
 
-        torch.set_num_threads(len(os.sched_getaffinity(0)))  # as many as XLA takes
+        threads = len(os.sched_getaffinity(0))  # as many as XLA takes
+        torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
         torch.manual_seed(0)
         library, convert = "torch", lambda array: torch.from_numpy(np.array(array))
@@ -212,7 +214,8 @@ def _serve(name: str, scratch: str, settings: dict[str, Any]) -> None:
         seconds["predict"] = min(seconds["predict"], time.perf_counter() - start)
         if seconds["fit"] > LONG:
             break
-    figures: dict[str, Any] = {"library": library, "fit_seconds": seconds["fit"]}
+    figures: dict[str, Any] = {"library": library, "device": "cpu", "threads": threads}
+    figures["fit_seconds"] = seconds["fit"]
     if name != "herding":
         figures["predict_seconds"] = seconds["predict"]
         figures["accuracy"] = float((found == rows.test_labels).mean())

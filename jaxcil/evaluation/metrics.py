@@ -162,11 +162,11 @@ def expected_calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int
     """How far confidence is from accuracy: ECE = sum_b n_b / N |accuracy_b - confidence_b|, in [0, 1].
 
     The confidence of an image is the highest probability in the softmax of its scores. Bins have equal width,
-    ((b - 1) / M, b / M]. Scores that are no log-probabilities (distances, cosines) are taken as they are: their
-    error says as much about their scale as about the head.
+    ((b - 1) / M, b / M]. Only for scores that are logits: the softmax of distances, cosines or regressions is no
+    probability, and its error tells their scale and not how sure the head may be (`scores_are_logits` of a head).
 
     Args:
-      scores: [N, C] of a head; -inf for classes not seen.
+      scores: logits [N, C]; -inf for classes not seen.
       labels: [N] contiguous labels; -1 marks padding.
       bins: M, at least 1.
 

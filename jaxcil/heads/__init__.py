@@ -1,4 +1,8 @@
-"""Heads: pure classifiers on features. `init`, `update` with one task's features, `scores`."""
+"""Heads: pure classifiers on features. `init`, `update` with one task's features, `scores`.
+
+`scores_are_logits` says of a head that the softmax of its scores is its probability of the classes seen, so that a
+calibration error can be told; distances, cosines, decision values and regressions have no such scale.
+"""
 
 from jaxcil.heads.acil import acil as acil
 from jaxcil.heads.ds_al import ds_al as ds_al

@@ -12,7 +12,7 @@ B is drawn as the authors' torch.nn.Linear draws its weights, uniform in [-1 / s
 intercepts.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.struct
 import jax
@@ -29,7 +29,7 @@ from jaxcil.heads.class_rows import (
     scored_rows,
     task_rows,
 )
-from jaxcil.heads.ridge import gram_sums, ridge_weights
+from jaxcil.heads.ridge import gram_sums, in_blocks, ridge_weights
 
 
 class ACILState(NamedTuple):
@@ -48,6 +48,7 @@ class ACIL:
 
     ridge: Array | float
     buffer_size: int = flax.struct.field(pytree_node=False, default=8192)
+    scores_are_logits: ClassVar[bool] = False
 
     def init(self, num_classes: int, feature_dim: int, key: Array | None = None) -> ACILState:
         """No class seen; the key draws the random layer. Memory: buffer_size^2."""
@@ -68,7 +69,9 @@ class ACIL:
         num_classes = state.counts.shape[0]
         features = task_rows(features, labels, like=means_like(state.layer, num_classes))
         targets = one_hot(labels, num_classes, features.dtype)
-        gram, cross = gram_sums(lambda rows: relu_layer(rows, state.layer), features, targets)
+        gram, cross = gram_sums(
+            lambda rows, wanted: (relu_layer(rows, state.layer), wanted), features, targets
+        )
         gram, cross = state.gram + gram, state.cross + cross
         counts = state.counts + class_counts(labels, num_classes)
         weights = ridge_weights(gram, cross, jnp.asarray(self.ridge, gram.dtype))
@@ -79,7 +82,7 @@ class ACIL:
     def scores(self, state: ACILState, features: Array) -> Array:
         """Regression X W, [B, C], of features [B, D]; -inf for a class not seen."""
         features = scored_rows(features, like=means_like(state.layer, state.counts.shape[0]))
-        scores = jnp.matmul(relu_layer(features, state.layer), state.weights, precision="highest")
+        scores = in_blocks(lambda rows: layer_scores(rows, state.layer, state.weights), features)
         return known_classes_only(scores, state.counts)
 
 
@@ -94,6 +97,11 @@ def random_layer(key: Array | None, feature_dim: int, buffer_size: int) -> Array
 def relu_layer(rows: Array, layer: Array) -> Array:
     """relu(F B), [B, M], of rows F [B, D]."""
     return jnp.maximum(jnp.matmul(rows, layer, precision="highest"), 0)
+
+
+def layer_scores(rows: Array, layer: Array, weights: Array) -> Array:
+    """relu(F B) W, [B, C], of rows F [B, D]."""
+    return jnp.matmul(relu_layer(rows, layer), weights, precision="highest")
 
 
 def means_like(layer: Array, num_classes: int) -> jax.ShapeDtypeStruct:

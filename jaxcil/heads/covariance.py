@@ -5,20 +5,23 @@ from jax import Array
 from jax.scipy.linalg import solve_triangular
 
 LEAF = 64  # rows of the blocks that LAPACK factors
+INSIDE = 0.9  # share of the way to where a shrinkage would be singular
 
 
 def shrink(covariance: Array, gamma1: Array, gamma2: Array) -> Array:
     """S + gamma1 V1 I + gamma2 V2 (1 - I) of a covariance S [D, D] (FeCAM, arXiv:2309.14062, equation 8).
 
     V1 is the mean of the diagonal of S and V2 the mean of its off-diagonal entries that are not 0. gamma2 V2 is
-    clipped to [-gamma1 V1 / (D - 1), gamma1 V1]: outside, the added matrix has a negative eigenvalue.
+    clipped to 0.9 [-gamma1 V1 / (D - 1), gamma1 V1]: at these bounds the added matrix is singular and beyond them
+    indefinite, and S adds nothing where features are dead; within, its eigenvalues are at least gamma1 V1 / 10.
     """
     dim = covariance.shape[0]
     eye = jnp.eye(dim, dtype=bool)
     off_diagonal = jnp.where(eye, 0, covariance)
     entries = jnp.maximum(jnp.count_nonzero(off_diagonal), 1).astype(covariance.dtype)
     on = gamma1 * jnp.diagonal(covariance).mean()
-    off = jnp.clip(gamma2 * off_diagonal.sum() / entries, -on / max(dim - 1, 1), on)
+    bound = INSIDE * on
+    off = jnp.clip(gamma2 * off_diagonal.sum() / entries, -bound / max(dim - 1, 1), bound)
     return covariance + jnp.where(eye, on, off)
 
 

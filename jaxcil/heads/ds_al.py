@@ -12,14 +12,14 @@ with W_t the main weights after task t. R_t is taken once a task, after all its 
 after each batch, of weights that know the batches so far. A class that comes again is no newest class.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxcil.heads.acil import means_like, random_layer, relu_layer
+from jaxcil.heads.acil import layer_scores, means_like, random_layer, relu_layer
 from jaxcil.heads.class_rows import (
     check_positive,
     check_size,
@@ -29,7 +29,7 @@ from jaxcil.heads.class_rows import (
     scored_rows,
     task_rows,
 )
-from jaxcil.heads.ridge import gram_sums, ridge_weights
+from jaxcil.heads.ridge import gram_sums, in_blocks, ridge_weights
 
 
 class DSALState(NamedTuple):
@@ -53,6 +53,7 @@ class DSAL:
     compensation_ridge: Array | float
     ratio: Array | float
     buffer_size: int = flax.struct.field(pytree_node=False, default=8192)
+    scores_are_logits: ClassVar[bool] = False
 
     def init(self, num_classes: int, feature_dim: int, key: Array | None = None) -> DSALState:
         """No class seen; the key draws the random layer. Memory: 2 buffer_size^2."""
@@ -69,13 +70,17 @@ class DSAL:
         num_classes = state.counts.shape[0]
         features = task_rows(features, labels, like=means_like(state.layer, num_classes))
         targets = one_hot(labels, num_classes, features.dtype)
-        gram, cross = gram_sums(lambda rows: relu_layer(rows, state.layer), features, targets)
+        gram, cross = gram_sums(
+            lambda rows, wanted: (relu_layer(rows, state.layer), wanted), features, targets
+        )
         gram, cross = state.gram + gram, state.cross + cross
         weights = ridge_weights(gram, cross, jnp.asarray(self.ridge, gram.dtype))
-        newest = (state.counts == 0)[None, :] & (labels >= 0)[:, None]
-        residual = targets - jnp.matmul(relu_layer(features, state.layer), weights, precision="highest")
-        residual = jnp.where(newest, residual, 0)
-        more_gram, more_cross = gram_sums(lambda rows: _tanh_layer(rows, state.layer), features, residual)
+
+        def compensation(rows: Array, wanted: Array) -> tuple[Array, Array]:
+            residual = wanted - layer_scores(rows, state.layer, weights)
+            return _tanh_layer(rows, state.layer), jnp.where((state.counts == 0)[None, :], residual, 0)
+
+        more_gram, more_cross = gram_sums(compensation, features, targets)
         compensation_gram = state.compensation_gram + more_gram
         compensation_cross = state.compensation_cross + more_cross
         compensation_ridge = jnp.asarray(self.compensation_ridge, gram.dtype)
@@ -95,11 +100,13 @@ class DSAL:
         """Main stream plus ratio times compensation, [B, C], of features [B, D]; -inf for a class not seen."""
         features = scored_rows(features, like=means_like(state.layer, state.counts.shape[0]))
         ratio = jnp.asarray(self.ratio, features.dtype)
-        main = jnp.matmul(relu_layer(features, state.layer), state.weights, precision="highest")
-        compensation = jnp.matmul(
-            _tanh_layer(features, state.layer), state.compensation_weights, precision="highest"
-        )
-        return known_classes_only(main + ratio * compensation, state.counts)
+
+        def streams(rows: Array) -> Array:
+            main = layer_scores(rows, state.layer, state.weights)
+            more = jnp.matmul(_tanh_layer(rows, state.layer), state.compensation_weights, precision="highest")
+            return main + ratio * more
+
+        return known_classes_only(in_blocks(streams, features), state.counts)
 
 
 def _tanh_layer(rows: Array, layer: Array) -> Array:

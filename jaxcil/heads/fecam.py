@@ -23,11 +23,10 @@ S = L L^T, made when the class is learned, gives M = L^-1 and D_c = |M u - M m_c
 float32.
 
 The official code scores the first task by the weights of the trained cosine classifier, without a covariance,
-so the first point of its curves is not FeCAM (`linear.py` scores with given weights). This head uses (4) from
-the first task on.
+so the first point of its curves is not FeCAM. `first_task` says which one a curve starts with.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import flax.struct
 import jax
@@ -52,6 +51,7 @@ from jaxcil.heads.class_rows import (
 )
 
 MODES = ("per_class", "common", "diagonal", "ncm")
+FIRST_TASKS = ("mahalanobis", "classifier")
 
 
 class FeCAMState(NamedTuple):
@@ -73,6 +73,8 @@ class FeCAM:
     mode: str = flax.struct.field(pytree_node=False, default="per_class")
     correlation: bool = flax.struct.field(pytree_node=False, default=True)
     images_a_class: int | None = flax.struct.field(pytree_node=False, default=None)
+    first_task: str = flax.struct.field(pytree_node=False, default="mahalanobis")
+    scores_are_logits: ClassVar[bool] = False
 
     def init(self, num_classes: int, feature_dim: int, key: Array | None = None) -> FeCAMState:
         """No class seen; the metric of every class is the identity. Memory in mode per_class: C D^2."""
@@ -100,8 +102,7 @@ class FeCAM:
         and D^3 a new class.
         """
         features = task_rows(features, labels, like=state.means)
-        if not isinstance(features, Tracer) and bool((features < 0).any()):
-            self._check_signed()
+        self.check_features(features)
         counts = class_counts(labels, state.counts.shape[0])
         if self.mode == "per_class":
             return self._learn_each_class(state, features, labels)
@@ -117,6 +118,16 @@ class FeCAM:
             return learned._replace(whitening=jnp.where(new[:, None], whitening, state.whitening))
         return learned
 
+    def check_features(self, features: Array) -> None:
+        """Refuses concrete features [B, D] with a negative entry where the Tukey transform is on."""
+        if isinstance(self.beta, Tracer) or isinstance(features, Tracer):
+            return
+        if bool((features < 0).any()) and bool(np.any(np.asarray(self.beta) != 1)):
+            raise InputError(
+                "FeCAM's Tukey transform needs features >= 0, as they come after a ReLU; some are negative.\n"
+                "Take the features after the last ReLU, or switch the transform off with beta=1."
+            )
+
     def whiten(self, class_covariance: Array) -> Array:
         """M [D, D] of equation (4) from a covariance [D, D] of mode per_class: (2), (3), Cholesky, inverse."""
         for _ in range(2):
@@ -127,7 +138,9 @@ class FeCAM:
 
     def scores(self, state: FeCAMState, features: Array) -> Array:
         """Minus the distance (4), [B, C], of features [B, D] >= 0; -inf for a class not seen."""
-        features = unit_rows(self._tukey(unit_rows(scored_rows(features, like=state.means))))
+        features = scored_rows(features, like=state.means)
+        self.check_features(features)
+        features = unit_rows(self._tukey(unit_rows(features)))
         prototypes = unit_rows(self._tukey(state.means))
         if self.mode == "per_class":
             distances = mahalanobis.whitened_distances(features, prototypes, state.whitening)
@@ -207,13 +220,6 @@ class FeCAM:
         gamma1, gamma2 = (jnp.asarray(gamma, matrix.dtype) for gamma in (self.gamma1, self.gamma2))
         return covariance.shrink(matrix, gamma1, gamma2)
 
-    def _check_signed(self) -> None:
-        if not isinstance(self.beta, Tracer) and bool(np.any(np.asarray(self.beta) != 1)):
-            raise InputError(
-                "FeCAM's Tukey transform needs features >= 0, as they come after a ReLU; some are negative.\n"
-                "Take the features after the last ReLU, or switch the transform off with beta=1."
-            )
-
 
 def _unbiased(centred: Array, count: Array) -> Array:
     return jnp.matmul(centred.T, centred, precision="highest") / jnp.maximum(count - 1, 1)
@@ -228,6 +234,7 @@ def fecam(
     gamma2: Array | float = 1.0,
     correlation: bool = True,
     images_a_class: int | None = None,
+    first_task: Literal["mahalanobis", "classifier"] = "mahalanobis",
 ) -> FeCAM:
     """FeCAM on features >= 0.
 
@@ -242,20 +249,25 @@ def fecam(
         features; with fewer, its covariance is singular and only a jitter of D eps holds the factor together:
         distances are then arbitrary.
       gamma2: shrinkage of the off-diagonal, >= 0, of modes per_class and common; 0 is the authors' choice for
-        signed features. Where gamma2 V2 leaves [-gamma1 V1 / (D - 1), gamma1 V1], as it can for a handful of
-        images or gamma2 far above gamma1, it is clipped: beyond, (2) may be indefinite, and the code's
-        "distances" negative.
+        signed features. Where gamma2 V2 leaves 0.9 [-gamma1 V1 / (D - 1), gamma1 V1], as it can for a handful of
+        images, dead features or gamma2 far above gamma1, it is clipped: beyond, (2) may be singular or indefinite,
+        and the code's "distances" negative.
       correlation: equation (3) of mode per_class; False keeps the variances, as the ablation of the code does.
       images_a_class: bound on the rows of one class, of mode per_class. None reads it from the labels, or takes B
         under jit, which is right too but costs up to B / images_a_class times as much.
+      first_task: who scores after the first task of a run: "mahalanobis", this head; "classifier", the one that the
+        extractor was trained under, as in the authors' curves. `incremental.learn_tasks` takes its scores; `scores`
+        is this head's in any case.
 
     Raises:
-      InputError: an unknown preset or mode, or a hyperparameter out of range.
+      InputError: an unknown preset, mode or first_task, or a hyperparameter out of range.
     """
     if preset != "official":
         raise unknown_name("FeCAM preset", preset, ("official",))
     if mode not in MODES:
         raise unknown_name("FeCAM mode", mode, MODES)
+    if first_task not in FIRST_TASKS:
+        raise unknown_name("first_task", first_task, FIRST_TASKS)
     check_positive("beta", beta)
     check_positive("gamma1", gamma1, zero=True)
     check_positive("gamma2", gamma2, zero=True)
@@ -266,4 +278,5 @@ def fecam(
         mode=mode,
         correlation=correlation,
         images_a_class=images_a_class,
+        first_task=first_task,
     )

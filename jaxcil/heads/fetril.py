@@ -28,7 +28,9 @@ from typing import Literal, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.heads.class_rows import (
@@ -43,6 +45,7 @@ from jaxcil.heads.class_rows import (
     unit_rows,
 )
 from jaxcil.heads.linear_classifiers import Ridge, Softmax, SupportVectors, linear_scores
+from jaxcil.heads.linear_svm import LARGEST
 
 SOURCES = {"official": "euclidean", "pycil": "cosine"}
 CLASSIFIERS = ("svm", "fc", "ridge")
@@ -63,6 +66,11 @@ class FeTrIL:
     classifier: SupportVectors | Softmax | Ridge
     source: str = flax.struct.field(pytree_node=False, default="euclidean")
     images_a_class: int | None = flax.struct.field(pytree_node=False, default=None)
+
+    @property
+    def scores_are_logits(self) -> bool:
+        """True of classifier fc; decision values and regressions are none."""
+        return isinstance(self.classifier, Softmax)
 
     def init(self, num_classes: int, feature_dim: int, key: Array | None = None) -> FeTrILState:
         """No class seen."""
@@ -162,7 +170,8 @@ def fetril(
       preset: how the source class is chosen, see above; nothing else differs.
       classifier: see above; "fc" needs a key in `update`.
       source: "euclidean" or "cosine", instead of what the preset says.
-      regularisation: C of the support vector machines, > 0. Larger fits the rows more closely.
+      regularisation: C of the support vector machines, > 0. Larger fits the rows more closely. In float32 at most
+        1000: above, rounding keeps the machines from their optimum; float64 (`jax_enable_x64`) has no such limit.
       ridge: of the ridge regression, > 0. Larger fits the rows less closely.
       learning_rate: of fc, at the first epoch, > 0.
       weight_decay: of fc, >= 0.
@@ -182,6 +191,7 @@ def fetril(
     if distance not in SOURCES.values():
         raise unknown_name("source distance", distance, SOURCES.values())
     check_positive("regularisation", regularisation)
+    _check_reach(regularisation)
     check_positive("ridge", ridge)
     check_positive("learning_rate", learning_rate)
     check_positive("weight_decay", weight_decay, zero=True)
@@ -193,3 +203,14 @@ def fetril(
         "ridge": Ridge(ridge),
     }[classifier]
     return FeTrIL(chosen, source=distance, images_a_class=images_a_class)
+
+
+def _check_reach(regularisation: Array | float) -> None:
+    """Refuses a concrete C of which float32 does not find the optimum."""
+    if isinstance(regularisation, Tracer) or jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        return
+    if (high := float(np.max(np.asarray(regularisation)))) > LARGEST:
+        raise InputError(
+            f"regularisation must be at most {LARGEST:g} in float32, got {high:g}: rounding would keep the support "
+            "vector machines from their optimum.\nTake a smaller one, or work in float64 with jax_enable_x64."
+        )

@@ -12,7 +12,8 @@ piecewise quadratic:
 
 with the rows of y <w, x> < 1 active. A Newton step is exact once the active rows stop changing, so the method
 with a line search ends after finitely many steps, about ten (Keerthi and DeCoste, JMLR 6, 2005): the result
-is the optimum and not a function of the solver's tolerance, its random order or its start.
+is the optimum and not a function of the solver's tolerance, its random order or its start, as far as the dtype
+reaches: the condition number of (2) grows with C times the number of rows (`LARGEST`).
 
 At first most rows are active, and a Hessian a class would be most of the work; near the optimum hardly any is,
 for most rows are told apart with room to spare. So directions come from conjugate gradients (Lin, Weng and
@@ -33,6 +34,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.linalg import cho_solve
 
+# Regularisation C at which float32 still finds the optimum for rows of length one: 2,000 and 50,000 rows of 128
+# features end within 3e-6 of its objective. The 2,000 rows are 4e-4 above it at 3e3, 7e-3 at 1e4 and twice it at 1e5
+LARGEST = 1e3
 MAX_STEPS = 100
 MAX_PRODUCTS = 60  # with the Hessians, a step
 # Share of the gradient that a direction may leave; closer costs more products than it saves steps
@@ -61,6 +65,9 @@ class _Progress(NamedTuple):
 
 def squared_hinge_svm(rows: Array, owners: Array, num_classes: int, regularisation: Array) -> Array:
     """Weights [C, D + 1] at the optimum of (1) for every class, the intercept last.
+
+    A class stops short of it, at its last finite weights, after `MAX_STEPS` steps or where the factor of its Hessian
+    fails in rounding. In float32 expect neither up to a regularisation of `LARGEST`.
 
     Memory: some arrays of C R numbers and two of C D^2. A product with the Hessians of all classes costs
     4 C R D operations, of which a few dozen are needed.
@@ -130,7 +137,12 @@ def squared_hinge_svm(rows: Array, owners: Array, num_classes: int, regularisati
         weights = now.weights + length[None, :] * direction
         slacks = now.slacks - length[None, :] * change
         gradients = gradient(weights, slacks)
-        done = now.done | solved(gradients, weights, slacks)
+        finite = jnp.isfinite(gradients).all(axis=0)
+        weights, slacks, gradients = (
+            jnp.where(finite[None, :], new, old)
+            for new, old in ((weights, now.weights), (slacks, now.slacks), (gradients, now.gradients))
+        )
+        done = now.done | ~finite | solved(gradients, weights, slacks)
         return _Progress(weights, slacks, gradients, hessian, done, now.step + 1)
 
     def solved(gradients: Array, weights: Array, slacks: Array) -> Array:

@@ -10,7 +10,7 @@ to length one, itself scaled to length one (iCaRL, arXiv:1611.07725, and PyCIL).
 feature that is scored is scaled too, (2) is 2 (1) - 2, and both distances predict the same.
 """
 
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
@@ -42,6 +42,7 @@ class NCM:
 
     metric: str = flax.struct.field(pytree_node=False, default="cosine")
     means: str = flax.struct.field(pytree_node=False, default="features")
+    scores_are_logits: ClassVar[bool] = False
 
     def init(self, num_classes: int, feature_dim: int, key: Array | None = None) -> NCMState:
         """No class seen."""

@@ -12,7 +12,8 @@ eigendecomposition X^T X = V diag(s) V^T serves all: (X^T X + ridge I)^-1 = V di
 The paper also adapts a pre-trained network on the first task. That is training an extractor, and no part of a head.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
 import flax.struct
 import jax
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import InputError
-from jaxcil.heads.acil import means_like, relu_layer
+from jaxcil.heads.acil import layer_scores, means_like, relu_layer
 from jaxcil.heads.class_rows import (
     check_size,
     class_counts,
@@ -29,7 +30,7 @@ from jaxcil.heads.class_rows import (
     scored_rows,
     task_rows,
 )
-from jaxcil.heads.ridge import gram_sums, ridge_weights, rounding
+from jaxcil.heads.ridge import gram_sums, in_blocks, ridge_weights, rounding
 
 EXPONENTS = tuple(range(-8, 9))
 
@@ -50,6 +51,7 @@ class RanPAC:
     """RanPAC's head; made by `ranpac`."""
 
     projection_size: int = flax.struct.field(pytree_node=False, default=10_000)
+    scores_are_logits: ClassVar[bool] = False
 
     def init(self, num_classes: int, feature_dim: int, key: Array | None = None) -> RanPACState:
         """No class seen; the key draws the projection. Memory: projection_size^2."""
@@ -80,15 +82,15 @@ class RanPAC:
         place = jnp.cumsum(real, dtype=jnp.int32) - 1
         fitted = (real & (place < 4 * real.sum(dtype=jnp.int32) // 5))[:, None]
 
-        def expand(rows: Array) -> Array:
-            return relu_layer(rows, state.projection)
+        def projected(rows: Array, wanted: Array) -> tuple[Array, Array]:
+            return relu_layer(rows, state.projection), wanted
 
-        fit = gram_sums(expand, jnp.where(fitted, features, 0), jnp.where(fitted, targets, 0))
+        fit = gram_sums(projected, jnp.where(fitted, features, 0), jnp.where(fitted, targets, 0))
         # ceil(n / 5) of n rows are held out
         rows = jnp.nonzero(real & ~fitted[:, 0], size=-(-labels.shape[0] // 5), fill_value=labels.shape[0])[0]
-        held_out = tuple(x.at[rows].get(mode="fill", fill_value=0) for x in (features, targets))
-        ridge = choose_ridge(*fit, expand(held_out[0]), held_out[1])
-        rest = gram_sums(expand, *held_out)
+        unseen, wanted = (x.at[rows].get(mode="fill", fill_value=0) for x in (features, targets))
+        ridge = choose_ridge(*fit, problem=projected, held_out=(unseen, wanted))
+        rest = gram_sums(projected, unseen, wanted)
         gram, cross = state.gram + fit[0] + rest[0], state.cross + fit[1] + rest[1]
         learned = RanPACState(
             projection=state.projection,
@@ -103,30 +105,47 @@ class RanPAC:
     def scores(self, state: RanPACState, features: Array) -> Array:
         """Regression X W, [B, C], of features [B, D]; -inf for a class not seen."""
         features = scored_rows(features, like=means_like(state.projection, state.counts.shape[0]))
-        scores = jnp.matmul(relu_layer(features, state.projection), state.weights, precision="highest")
+        scores = in_blocks(lambda rows: layer_scores(rows, state.projection, state.weights), features)
         return known_classes_only(scores, state.counts)
 
 
-def choose_ridge(gram: Array, cross: Array, rows: Array, targets: Array) -> Array:
+def choose_ridge(
+    gram: Array,
+    cross: Array,
+    *,
+    problem: Callable[[Array, Array], tuple[Array, Array]],
+    held_out: tuple[Array, Array],
+) -> Array:
     """The ridge of 10^-8 .. 10^8 with the smallest squared error on held-out rows, the smallest one of equals.
+
+    Judged are the weights that `ridge_weights` gives, its `rounding` r and its refinement included: in the
+    eigenbasis, with shifted = s + r + ridge, V^T W is (1 + r / shifted) V^T X^T Y / shifted.
 
     Args:
       gram: X^T X [M, M] of the rows that are fitted.
       cross: X^T Y [M, C] of them.
-      rows: held-out rows X [b, M].
-      targets: Y [b, C] of them.
+      problem: what is regressed and on what, X and Y of rows and targets, as `gram_sums` takes it.
+      held_out: rows [b, D] and targets [b, C].
     """
     values, vectors = jnp.linalg.eigh(gram)
-    values = jnp.maximum(values, 0) + rounding(gram)  # as `ridge_weights` will have them
+    values, extra = jnp.maximum(values, 0), rounding(gram)
     cross = jnp.matmul(vectors.T, cross, precision="highest")
-    rows = jnp.matmul(rows, vectors, precision="highest")
     ridges = jnp.asarray([10.0**exponent for exponent in EXPONENTS], gram.dtype)
 
-    def error(ridge: Array) -> Array:
-        found = jnp.matmul(rows, cross / (values + ridge)[:, None], precision="highest")
-        return jnp.square(found - targets).sum()
+    def errors(rows: Array, targets: Array) -> Array:
+        expanded, wanted = problem(rows, targets)
+        rotated = jnp.matmul(expanded, vectors, precision="highest")
 
-    return ridges[jnp.argmin(jax.lax.map(error, ridges))]
+        def of_ridge(ridge: Array) -> Array:
+            shifted = values + extra + ridge
+            found = jnp.matmul(
+                rotated, cross * ((1 + extra / shifted) / shifted)[:, None], precision="highest"
+            )
+            return jnp.square(found - wanted).sum(axis=1)
+
+        return jax.lax.map(of_ridge, ridges).T
+
+    return ridges[jnp.argmin(in_blocks(errors, *held_out).sum(axis=0))]
 
 
 def ranpac(*, projection_size: int = 10_000) -> RanPAC:

@@ -17,26 +17,25 @@ from jax.scipy.linalg import cho_factor, cho_solve
 BLOCK = 4096  # rows whose expansion [4096, M] is in memory at a time
 
 
-def gram_sums(expand: Callable[[Array], Array], features: Array, targets: Array) -> tuple[Array, Array]:
-    """X^T X [M, M] and X^T Y [M, C] for X = expand(features) [B, M], in blocks of rows.
+def gram_sums(
+    problem: Callable[[Array, Array], tuple[Array, Array]], features: Array, targets: Array
+) -> tuple[Array, Array]:
+    """X^T X [M, M] and X^T Y [M, C] for X, Y = problem(features, targets), in blocks of rows.
 
     Args:
-      expand: rows [b, D] -> [b, M]; a row of zeros stays zero, so that padding adds nothing.
+      problem: of rows [b, D] and their targets [b, C] what is regressed, X [b, M], and on what, Y [b, C]; rows of
+        zeros stay zero in X, so that padding adds nothing.
       features: [B, D]; padding rows are zero.
-      targets: Y [B, C].
+      targets: [B, C].
     """
 
     def sums(block: tuple[Array, Array]) -> tuple[Array, Array]:
-        rows, wanted = block
-        rows = expand(rows)
+        rows, wanted = problem(*block)
         return tuple(jnp.matmul(rows.T, side, precision="highest") for side in (rows, wanted))  # type: ignore
 
     if features.shape[0] <= BLOCK:
         return sums((features, targets))
-    missing = -features.shape[0] % BLOCK
-    blocks = jax.tree.map(
-        lambda x: jnp.pad(x, ((0, missing), (0, 0))).reshape(-1, BLOCK, x.shape[1]), (features, targets)
-    )
+    blocks = _blocks(features), _blocks(targets)
     first = sums(jax.tree.map(lambda x: x[0], blocks))
     return jax.lax.scan(
         lambda total, block: (jax.tree.map(jnp.add, total, sums(block)), None),
@@ -45,11 +44,19 @@ def gram_sums(expand: Callable[[Array], Array], features: Array, targets: Array)
     )[0]
 
 
+def in_blocks(function: Callable[..., Array], *rows: Array) -> Array:
+    """function(*rows) [B, C] of arrays with B rows that it takes one by one, in blocks of rows."""
+    if rows[0].shape[0] <= BLOCK:
+        return function(*rows)
+    found = jax.lax.map(lambda block: function(*block), tuple(map(_blocks, rows)))
+    return found.reshape(-1, found.shape[-1])[: rows[0].shape[0]]
+
+
 def ridge_weights(gram: Array, cross: Array, ridge: Array) -> Array:
     """W [M, C] of equation (1) by a Cholesky factor and one step of refinement.
 
-    The factor is that of a matrix with `rounding` more on its diagonal, which float32 needs where X^T X is singular
-    and ridge tiny; the refinement takes the bias of it away again.
+    The factor is that of a matrix with `rounding` more on its diagonal, which float32 needs where X^T X is singular,
+    as it is with fewer rows than columns, and ridge small beside it; the refinement takes most of its bias away again.
 
     Args:
       gram: X^T X [M, M].
@@ -64,5 +71,15 @@ def ridge_weights(gram: Array, cross: Array, ridge: Array) -> Array:
 
 
 def rounding(gram: Array) -> Array:
-    """A bound on the rounding of the diagonal of a sum X^T X: 16 eps times its mean."""
-    return 16 * jnp.finfo(gram.dtype).eps * jnp.diagonal(gram).mean()
+    """What keeps a singular sum X^T X [M, M] positive definite in rounding: M eps times the mean of its diagonal.
+
+    That is eps times the trace, which no eigenvalue exceeds, and M times the rounding of one entry, as the error of a
+    Cholesky factor grows (Higham, Accuracy and Stability of Numerical Algorithms, theorem 10.3).
+    """
+    size = max(gram.shape[0], 16)  # of a few columns the sums over many rows round more than the factor
+    return size * jnp.finfo(gram.dtype).eps * jnp.diagonal(gram).mean()
+
+
+def _blocks(rows: Array) -> Array:
+    """[B, K] as [blocks, BLOCK, K], with rows of zeros at the end."""
+    return jnp.pad(rows, ((0, -rows.shape[0] % BLOCK), (0, 0))).reshape(-1, BLOCK, rows.shape[1])

@@ -19,7 +19,7 @@ Unrolled, (1) is one product. With d_i = x_i - mu_y before image i, i = 0 .. N -
 and the means before each image are running means within its class, so no loop over images is left.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.struct
 import jax
@@ -51,6 +51,7 @@ class SLDA:
     """Streaming linear discriminant analysis; made by `slda`."""
 
     shrinkage: Array | float
+    scores_are_logits: ClassVar[bool] = False
 
     def init(self, num_classes: int, feature_dim: int, key: Array | None = None) -> SLDAState:
         """No class seen."""

@@ -1,6 +1,7 @@
 """The benchmark of heads on a few small classes. Speeds are no matter for a test."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 
@@ -32,7 +33,8 @@ def test_the_support_vector_machines_decide_as_those_of_scikit_learn():
     figures = heads.run(["fetril_svm"], **SMALL)["heads"]["fetril_svm"]
     # One row of 50 may stand between two classes: scikit-learn stops at a tolerance
     assert figures["agreement"] >= 0.98
-    assert figures["plain"]["library"] == "scikit-learn"
+    told = {name: figures["plain"][name] for name in ("library", "device", "threads")}
+    assert told == {"library": "scikit-learn", "device": "cpu", "threads": 1}
     for part in ("fit_seconds", "predict_seconds"):
         ratio = figures["plain"][part] / figures[part]
         assert figures["plain_over_jaxcil"][part] == pytest.approx(ratio)
@@ -42,6 +44,9 @@ def test_the_support_vector_machines_decide_as_those_of_scikit_learn():
 def test_the_plain_versions_find_what_ours_find():
     names = [name for name in heads.NAMES if name != "fetril_svm"]
     figures = heads.run(names, **SMALL)["heads"]
+    for found in figures.values():
+        assert found["plain"]["device"] == "cpu"
+        assert found["plain"]["threads"] == len(os.sched_getaffinity(0))
     fc = figures.pop("fetril_fc")  # its rows come in another order, from other initial weights
     assert min(fc["accuracy"], fc["plain"]["accuracy"]) > 0.4  # a fifth is right by chance
     for name, found in figures.items():

@@ -1,13 +1,18 @@
 """ACIL, DS-AL and RanPAC: ridge regressions on a random layer, from sums."""
 
+import importlib
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcil.heads import ridge
 from jaxcil.heads.acil import acil
 from jaxcil.heads.ds_al import ds_al
 from jaxcil.heads.ranpac import choose_ridge, ranpac
+from jaxcil.heads.ridge import ridge_weights
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -104,8 +109,52 @@ def test_one_eigendecomposition_chooses_as_seventeen_solves_do(noise):
         np.square(rows[held] @ np.linalg.solve(gram + 10.0**e * np.eye(50), cross) - targets[held]).sum()
         for e in range(-8, 9)
     ]
-    chosen = choose_ridge(*(jnp.asarray(x) for x in (gram, cross, rows[held], targets[held])))
+    given = tuple(jnp.asarray(x) for x in (gram, cross, rows[held], targets[held]))
+    chosen = choose_ridge(*given[:2], problem=as_they_are, held_out=given[2:])
     np.testing.assert_allclose(chosen, 10.0 ** (np.argmin(errors) - 8), rtol=1e-12)
+
+
+def as_they_are(rows, targets):
+    return rows, targets
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_ridges_are_judged_by_the_weights_that_are_solved_for(monkeypatch):
+    # What is added for rounding as large as the eigenvalues: without the refinement another ridge would win
+    for module in (
+        ridge,
+        importlib.import_module("jaxcil.heads.ranpac"),
+    ):  # the package has a function of that name
+        monkeypatch.setattr(module, "rounding", lambda gram: jnp.asarray(50.0))
+    rng = np.random.default_rng(2)
+    rows, weights = rng.normal(size=(60, 50)), rng.normal(size=(50, 3))
+    targets = rows @ weights + 10 * rng.normal(size=(60, 3))
+    gram, cross = (jnp.asarray(rows[:48].T @ side[:48]) for side in (rows, targets))
+    errors = [
+        np.square(rows[48:] @ ridge_weights(gram, cross, jnp.asarray(10.0**e)) - targets[48:]).sum()
+        for e in range(-8, 9)
+    ]
+    held_out = jnp.asarray(rows[48:]), jnp.asarray(targets[48:])
+    chosen = choose_ridge(gram, cross, problem=as_they_are, held_out=held_out)
+    np.testing.assert_allclose(chosen, 10.0 ** (np.argmin(errors) - 8), rtol=1e-12)
+
+
+def test_float32_fits_fewer_rows_than_columns_as_float64_does():
+    rng = np.random.default_rng(0)
+    labels = np.arange(500) % 10
+    features = np.maximum(rng.normal(size=(10, 64))[labels] + rng.normal(size=(500, 64)), 0)
+    rows = 30 * np.maximum(features @ rng.uniform(-0.125, 0.125, (64, 1024)), 0)
+    fit, unseen = rows[:300], rows[300:]
+    # The same ridge regression by its dual, whose 300 x 300 matrix is well conditioned
+    dual = np.linalg.solve(fit @ fit.T + 0.1 * np.eye(300), np.eye(10)[labels[:300]])
+    expected = unseen @ fit.T @ dual
+    single, targets = fit.astype(np.float32), np.eye(10, dtype=np.float32)[labels[:300]]
+    weights = ridge_weights(
+        *(jnp.asarray(x) for x in (single.T @ single, single.T @ targets)), jnp.float32(0.1)
+    )
+    found = unseen @ np.asarray(weights, np.float64)
+    # Float32 cannot tell a ridge of 0.1 from 0 beside a trace of 4e7; decisions by a hair may differ
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.95
 
 
 def test_float32_survives_a_singular_sum_and_a_tiny_ridge():
@@ -130,14 +179,47 @@ def test_the_random_layer_has_the_spread_of_torch_linear_and_follows_the_key():
 
 @pytest.mark.usefixtures("x64")
 def test_blocks_of_rows_add_up(monkeypatch):
-    from jaxcil.heads import ridge
-
     rng = np.random.default_rng(0)
     rows, targets = rng.normal(size=(23, 4)), rng.normal(size=(23, 2))
     monkeypatch.setattr(ridge, "BLOCK", 5)
-    gram, cross = ridge.gram_sums(jnp.tanh, jnp.asarray(rows), jnp.asarray(targets))
+    gram, cross = ridge.gram_sums(
+        lambda rows, targets: (jnp.tanh(rows), targets), jnp.asarray(rows), jnp.asarray(targets)
+    )
     np.testing.assert_allclose(gram, np.tanh(rows).T @ np.tanh(rows), rtol=1e-13)
     np.testing.assert_allclose(cross, np.tanh(rows).T @ targets, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.usefixtures("x64")
+def test_both_streams_of_ds_al_and_its_scores_are_the_same_in_blocks(monkeypatch, golden):
+    arrays = golden("incremental/analytic_heads.npz")
+    head, unseen = ds_al(buffer_size=SIZE), jnp.asarray(arrays["test_features"])
+    given = {"layer": arrays["buffer_weight"].T}
+    *_, whole = fit_in_three_tasks(head, arrays, **given)
+    expected = head.scores(whole, unseen)
+    monkeypatch.setattr(ridge, "BLOCK", 50)
+    update.clear_cache()  # it was traced with the block of the module
+    *_, found = fit_in_three_tasks(head, arrays, **given)
+    update.clear_cache()
+    for one, other in zip(found, whole):
+        near(one, np.asarray(other), 1e-9)  # as in the golden test
+    near(head.scores(found, unseen), np.asarray(expected), 1e-9)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [acil(buffer_size=48), ds_al(buffer_size=48), ranpac(projection_size=48)],
+    ids=["acil", "ds_al", "ranpac"],
+)
+def test_no_array_holds_the_expansion_of_all_rows(head):
+    state = jax.eval_shape(lambda: head.init(3, 8, jax.random.key(0)))
+    features, labels = jax.ShapeDtypeStruct((30_000, 8), jnp.float32), jax.ShapeDtypeStruct((30_000,), int)
+    programs = (
+        jax.make_jaxpr(head.update)(state, features, labels.update(dtype=jnp.int32)),
+        jax.make_jaxpr(head.scores)(state, features),
+    )
+    for program in programs:
+        assert "[4096,48]" in str(program)
+        assert not re.search(r"\[(30000|6000),48\]", str(program))  # 6000 rows are held out
 
 
 @pytest.mark.parametrize("head", [acil(), ds_al(), ranpac()], ids=["acil", "ds_al", "ranpac"])

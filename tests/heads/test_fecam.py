@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxcil.heads import fecam
-from jaxcil.heads.covariance import inverse_factor
+from jaxcil.heads.covariance import inverse_factor, shrink
 from jaxcil.heads.mahalanobis import whitened_distances
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -20,7 +20,9 @@ MODES = {
     "ncm_tukey": {"mode": "ncm"},
 }
 
-update = jax.jit(lambda head, *arguments: head.update(*arguments))  # one program for all hyperparameters
+# One program for all hyperparameters
+update = jax.jit(lambda head, *arguments: head.update(*arguments))
+score = jax.jit(lambda head, *arguments: head.scores(*arguments))
 
 
 def fit_in_two_tasks(head, arrays):
@@ -40,7 +42,7 @@ def test_distances_are_those_of_the_official_code(golden, mode):
     arrays = golden("incremental/fecam.npz")
     head = fecam(**MODES[mode])
     scores = np.asarray(
-        head.scores(fit_in_two_tasks(head, arrays), jnp.asarray(arrays["test_features"], float))
+        score(head, fit_in_two_tasks(head, arrays), jnp.asarray(arrays["test_features"], float))
     )
     expected = arrays[f"{mode}_dist"]
     # The official code works in float32; its own distance from float64 is 2.5e-7 of the largest entry
@@ -52,7 +54,7 @@ def test_distances_are_those_of_the_official_code(golden, mode):
 def test_float32_predicts_what_the_official_code_predicts(golden, mode):
     arrays = golden("incremental/fecam.npz")
     head = fecam(**MODES[mode])
-    scores = np.asarray(head.scores(fit_in_two_tasks(head, arrays), jnp.asarray(arrays["test_features"])))
+    scores = np.asarray(score(head, fit_in_two_tasks(head, arrays), jnp.asarray(arrays["test_features"])))
     expected = arrays[f"{mode}_dist"]
     # Float32 times the condition number of the covariance, some hundreds without shrinkage
     np.testing.assert_allclose(-scores, expected, rtol=0, atol=5e-5 * np.abs(expected).max())
@@ -80,7 +82,7 @@ def test_distances_from_given_covariances_are_exact(golden):
     # The reference scales the features to length one in float32 before it goes on in float64
     features = arrays["test_features"]
     features = features / (np.linalg.norm(features, axis=1, keepdims=True) + np.float32(1e-8))
-    scores = head.scores(state, jnp.asarray(features, float))
+    scores = score(head, state, jnp.asarray(features, float))
     expected = arrays["default_dist_f64"]
     np.testing.assert_allclose(-scores, expected, rtol=0, atol=1e-10 * expected.max())
 
@@ -92,16 +94,37 @@ def relu_features(rows, dim, seed=0):
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_a_class_with_fewer_images_than_features_has_finite_scores(rows):
     head = fecam()
-    features = relu_features(rows, 64)
+    features = relu_features(5, 64)
     features[:, :7] = 0  # features that never fire
-    state = update(head, head.init(3, 64), jnp.asarray(features), jnp.full(rows, 1))
-    assert np.isfinite(np.asarray(head.scores(state, jnp.asarray(relu_features(20, 64, 1))))[:, 1]).all()
+    labels = jnp.asarray(np.where(np.arange(5) < rows, 1, -1), jnp.int32)
+    state = update(head, head.init(3, 64), jnp.asarray(features), labels)
+    assert np.isfinite(np.asarray(score(head, state, jnp.asarray(relu_features(20, 64, 1))))[:, 1]).all()
 
 
 @pytest.mark.parametrize("correlation", [True, False])
 def test_a_singular_covariance_without_shrinkage_still_has_a_factor(correlation):
     head = fecam(gamma1=0.0, gamma2=0.0, correlation=correlation)
     state = update(head, head.init(3, 64), jnp.asarray(relu_features(10, 64)), jnp.full(10, 1))
+    assert np.isfinite(np.asarray(state.whitening)).all()
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("sign", [1.0, -1.0], ids=["alike", "opposed"])
+def test_any_shrinkage_adds_a_definite_matrix(sign):
+    # Two live features of eight, of covariance +-1, and a gamma2 far above gamma1
+    matrix = np.zeros((8, 8))
+    matrix[:2, :2] = [[1, sign], [sign, 1]]
+    added = np.asarray(shrink(jnp.asarray(matrix), jnp.asarray(0.5), jnp.asarray(50.0))) - matrix
+    # gamma1 times the mean variance is an eighth; a tenth of it is promised
+    assert np.linalg.eigvalsh(added).min() > 0.0125 * (1 - 1e-9)
+
+
+def test_a_class_of_mostly_dead_features_has_finite_scores_under_strong_shrinkage():
+    rng = np.random.default_rng(0)
+    features = np.zeros((30, 512), np.float32)
+    features[:, :12] = np.maximum(rng.normal(1, 1, (30, 1)) + 0.3 * rng.normal(size=(30, 12)), 0)
+    head = fecam(gamma2=5.0)
+    state = update(head, head.init(1, 512), jnp.asarray(features), jnp.zeros(30, jnp.int32))
     assert np.isfinite(np.asarray(state.whitening)).all()
 
 
@@ -112,7 +135,7 @@ def test_scaling_all_features_changes_nothing():
     one = update(head, head.init(3, 8), jnp.asarray(features), labels)
     nine = update(head, head.init(3, 8), jnp.asarray(9 * features), labels)
     np.testing.assert_allclose(
-        head.scores(nine, jnp.asarray(features)), head.scores(one, jnp.asarray(features)), rtol=1e-4
+        score(head, nine, jnp.asarray(features)), score(head, one, jnp.asarray(features)), rtol=1e-4
     )
 
 
@@ -123,7 +146,7 @@ def test_a_bound_on_the_images_of_a_class_changes_nothing_but_rounding():
     for bound in (None, 20, 33):
         head = fecam(images_a_class=bound)
         state = update(head, head.init(3, 8), features, labels)
-        scores.append(head.scores(state, features))
+        scores.append(score(head, state, features))
     # Rows of zeros are added to sums: only the order of the additions may differ
     np.testing.assert_allclose(scores[1], scores[0], rtol=1e-5)
     np.testing.assert_allclose(scores[2], scores[0], rtol=1e-5)
@@ -139,8 +162,11 @@ def test_a_class_larger_than_the_bound_is_refused():
 
 def test_negative_features_are_refused_unless_the_transform_is_off():
     features, labels = -jnp.asarray(relu_features(20, 8)), jnp.zeros(20, jnp.int32)
+    state = fecam().init(1, 8)
     with pytest.raises(ValueError, match="ReLU"):
-        fecam().update(fecam().init(1, 8), features, labels)
+        fecam().update(state, features, labels)
+    with pytest.raises(ValueError, match="ReLU"):
+        fecam().scores(state, features)
     head = fecam(beta=1.0)
     assert np.isfinite(
         np.asarray(head.scores(head.update(head.init(1, 8), features, labels), features))
@@ -153,7 +179,9 @@ def test_a_hyperparameter_out_of_range_is_refused(setting):
         fecam(**setting)
 
 
-@pytest.mark.parametrize("arguments", [{"preset": "offical"}, {"mode": "perclass"}])
+@pytest.mark.parametrize(
+    "arguments", [{"preset": "offical"}, {"mode": "perclass"}, {"first_task": "classifer"}]
+)
 def test_an_unknown_name_is_refused_with_the_nearest(arguments):
     with pytest.raises(ValueError, match="Did you mean"):
         fecam(**arguments)

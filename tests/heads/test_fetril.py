@@ -29,7 +29,7 @@ def second_task(head, arrays):
     )
     new = jnp.arange(9) >= 5
     means = fit_in_two_tasks(head, arrays).means
-    rows, owners = head.pseudo_features(
+    rows, owners = jax.jit(head.pseudo_features)(
         features, jnp.where(labels >= 5, labels, -1), means, new=new, seen=jnp.ones(9, bool)
     )
     return np.asarray(rows)[np.asarray(owners) >= 0], np.asarray(owners)[np.asarray(owners) >= 0]
@@ -112,7 +112,7 @@ def test_pseudo_features_of_an_old_class_have_its_mean_before_scaling():
     features = np.concatenate([rng.normal(size=(60, 4)), np.full((60, 1), 1e6)], axis=1)
     labels = np.repeat(np.arange(3, dtype=np.int32), 20)
     means = features.reshape(3, 20, 5).mean(axis=1)
-    rows, owners = fetril().pseudo_features(
+    rows, owners = jax.jit(fetril(images_a_class=20).pseudo_features)(
         jnp.asarray(features[20:]),
         jnp.asarray(labels[20:]),
         jnp.asarray(means),
@@ -129,13 +129,6 @@ def test_pseudo_features_of_an_old_class_have_its_mean_before_scaling():
 def test_under_jit_a_missing_bound_on_the_images_of_a_class_is_explained():
     with pytest.raises(ValueError, match="images_a_class"):
         jax.jit(fetril().update)(fetril().init(2, 3), jnp.ones((4, 3)), jnp.array([0, 0, 1, 1]))
-
-
-def test_a_task_without_rows_changes_nothing():
-    head = fetril(images_a_class=4)
-    state = update(head, head.init(2, 3), jnp.eye(4)[:, :3], jnp.array([0, 0, 1, 1]))
-    after = update(head, state, jnp.ones((4, 3)), jnp.full(4, -1))
-    jax.tree.map(np.testing.assert_array_equal, after, state)
 
 
 @pytest.mark.usefixtures("x64")
@@ -202,6 +195,11 @@ def test_a_source_distance_of_its_own_takes_the_place_of_the_presets():
     assert fetril("pycil", source="euclidean").source_classes(means, new)[0] == 2
 
 
+@pytest.mark.usefixtures("x64")
+def test_float64_takes_a_regularisation_that_float32_does_not():
+    assert fetril(regularisation=1e4).classifier.regularisation == 1e4
+
+
 def test_fc_needs_a_key():
     head = fetril(classifier="fc", images_a_class=4)
     with pytest.raises(ValueError, match="key"):
@@ -215,6 +213,8 @@ def test_fc_needs_a_key():
         ({"classifier": "scm"}, "mean 'svm'"),
         ({"source": "cosin"}, "mean 'cosine'"),
         ({"regularisation": 0.0}, "regularisation"),
+        ({"regularisation": 1e4}, "at most 1000 in float32, got 10000"),
+        ({"regularisation": np.array([1.0, 2e3])}, "got 2000"),
         ({"ridge": -1.0}, "ridge"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"weight_decay": -1e-4}, "weight_decay"),
