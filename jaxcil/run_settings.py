@@ -43,8 +43,8 @@ EVALUATE_ON = ("test", "held_out")
 STREAMS = ("whole", "random")
 
 
-def defaults() -> ConfigDict:
-    """A config of `jaxcil run` with every field: the handwritten digits, 2 classes first and 2 a task."""
+def defaults() -> Any:
+    """A ConfigDict of `jaxcil run` with every field: the handwritten digits, 2 classes first and 2 a task."""
     config = ConfigDict()
     config.dataset = "digits"  # or a folder that holds train/CLASS/*.png and test/CLASS/*.png
     config.data_dir = config_dict.placeholder(str)
