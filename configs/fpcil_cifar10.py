@@ -7,7 +7,7 @@ jaxcil run --config=configs/fpcil_cifar10.py --config.dataset=CIFAR10 --config.s
 IMAGES is a folder or an archive a class (those of CIFAKE, say), CIFAR10 holds train/CLASS/*.png and test/CLASS/*.png or
 is `cifar10`. A ResNet-8 and 1,600 steps of 64 images: what two CPU cores train in one to two minutes a network. The
 settings were chosen on a held-out tenth of the training images (--config.evaluate_on=held_out), with another seed and
-class order than those of the README's table.
+class order than are to be reported.
 """
 
 from ml_collections import ConfigDict
