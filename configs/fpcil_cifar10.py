@@ -12,7 +12,7 @@ class order than are to be reported.
 
 from ml_collections import ConfigDict
 
-from jaxcil.run_settings import defaults
+from jaxcil.run_settings import HEADS, defaults
 
 
 def get_config() -> ConfigDict:
@@ -20,17 +20,7 @@ def get_config() -> ConfigDict:
     config.dataset = "cifar10"
     config.seeds = (0, 1, 2)
     config.extractors = ("plain", "future_proof", "real_future")
-    config.heads = (
-        "ncm",
-        "fetril",
-        "fetril_ridge",
-        "fecam",
-        "fecam_common",
-        "slda",
-        "acil",
-        "ds_al",
-        "ranpac",
-    )
+    config.heads = tuple(HEADS)
     config.head_options.acil.buffer_size = config.head_options.ds_al.buffer_size = 2048
     config.head_options.ranpac.projection_size = 1000
     config.extractor.update(network="resnet8", steps=1600, batch_size=64, warmup=160, nesterov=True)
