@@ -16,6 +16,7 @@ from jaxcil.data.batches import Part
 from jaxcil.errors import InputError
 from jaxcil.future_images import AUXILIARY, Auxiliary, select
 from jaxcil.learners.fpcil import FPCIL, ExtractorState, Images
+from jaxcil.parallel import mesh as meshes
 from jaxcil.progress import Progress
 from jaxcil.real_images import Benchmark
 from jaxcil.saved_extractor import Frozen
@@ -88,11 +89,13 @@ def train_extractor(
         task, learner = _first_task(learner, benchmark, extra, name)
         parts = _parts(config, learner, task, name)
         run_keys = jnp.stack([keys.root_key(seed) for seed in config.seeds])
+        mesh = meshes.training_mesh(len(run_keys))
         data: Any = learner.data
         if benchmark.train.images is None:
             labels = np.asarray(learner.data.labels[len(benchmark.train.labels) :])
             shown = extra and extra._replace(labels=labels)  # shuffled, for one control
-            data = real_images.streamed(benchmark, shown, parts, config.stream)
+            places = meshes.places_here(mesh, settings.batch_size)
+            data = real_images.streamed(benchmark, shown, parts, config.stream, places)
         with (
             Checkpoints(folder) as checkpoints,
             Progress(f"extractor {name}", learner.steps, "step", scalars=workdir / "tensorboard") as progress,
@@ -106,6 +109,7 @@ def train_extractor(
                 steps=learner.steps,
                 batch_size=settings.batch_size,
                 chunk=settings.chunk,
+                mesh=mesh,
                 checkpoints=checkpoints,
                 tell=lambda told: progress.reach(told.done, told.note, told.means),
             )

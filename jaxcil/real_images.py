@@ -107,41 +107,64 @@ def scenario_of(config: Any, class_names: tuple[str, ...]) -> Scenario:
 
 
 def streamed(
-    benchmark: Benchmark, extra: Auxiliary | None, parts: list[batches.Part], crop: streams.Crop
+    benchmark: Benchmark,
+    extra: Auxiliary | None,
+    parts: list[batches.Part],
+    crop: streams.Crop,
+    places: range | None = None,
 ) -> Callable[[int, int], Images]:
     """The batches of a first training whose real images are streamed, the same for all runs.
 
-    While a chunk is trained on, the one behind it is read.
+    While a chunk is trained on, the one behind it is read. Auxiliary images are spread evenly over a batch, so that
+    processes that share it read about as many real ones each.
 
     Args:
       benchmark: of streamed images.
       extra: the auxiliary images.
       parts: the first has rows of real images alone, the second, if any, rows of auxiliary ones behind them.
       crop: of real training images.
+      places: of every batch, those that are read here; None: all.
+
+    Returns:
+      A function (first, count) -> images [count, B', H, W, 3] and what goes with them, on the host.
     """
+    size = sum(part.size for part in parts)
+    auxiliary = np.diff(np.arange(size + 1) * (size - parts[0].size) // size).astype(bool)
+    mine = range(size) if places is None else places
+    before, here = auxiliary[: mine.start], auxiliary[mine.start : mine.stop]
+    reals = range((~before).sum(), (~before).sum() + (~here).sum())
+    others = slice(before.sum(), before.sum() + here.sum())
     key = keys.purpose_key(keys.root_key(0), "batches")  # not of a seed: each must train as it does alone
     real = len(benchmark.train.labels)
-    stream = streams.Stream(benchmark.train.records, benchmark.shape[0], key, rows=parts[0].rows, crop=crop)  # type: ignore[arg-type]
-    others = keys.fold(key, 2**31)
+    stream = streams.Stream(
+        benchmark.train.records,  # type: ignore[arg-type]
+        benchmark.shape[0],
+        key,
+        rows=parts[0].rows,
+        crop=crop,
+        places=reals,
+    )
+    other_key = keys.fold(key, 2**31)
     reader = concurrent.futures.ThreadPoolExecutor(1)
-    ahead: dict[tuple[int, int], concurrent.futures.Future[tuple[np.ndarray, ...]]] = {}
+    ahead: dict[tuple[int, int], concurrent.futures.Future[Images]] = {}
 
-    def read(first: int, count: int) -> tuple[np.ndarray, ...]:
+    def read(first: int, count: int) -> Images:
         block = stream.chunk(first, count, parts[0].size)
-        images, labels = (array.reshape(count, -1, *array.shape[1:]) for array in block)
-        synthetic = np.zeros(labels.shape, bool)
-        if extra is not None and len(parts) > 1:
-            rows = batches.schedule(others, parts[1].rows, parts[1].size, first, count) - real
-            images = np.concatenate([images, extra.images[rows]], axis=1)
-            labels = np.concatenate([labels, extra.labels[rows]], axis=1)
-            synthetic = np.concatenate([synthetic, np.ones(rows.shape, bool)], axis=1)
-        return tuple(array.reshape(-1, *array.shape[2:]) for array in (images, labels, synthetic))
+        images = np.empty((count, len(mine), *benchmark.shape, 3), np.uint8)
+        labels = np.empty((count, len(mine)), np.int32)
+        images[:, ~here] = block.images.reshape(count, len(reals), *benchmark.shape, 3)
+        labels[:, ~here] = block.labels.reshape(count, len(reals))
+        if extra is not None and here.any():
+            rows = batches.schedule(other_key, parts[1].rows, parts[1].size, first, count)[:, others] - real
+            images[:, here], labels[:, here] = extra.images[rows], extra.labels[rows]
+        on_host: Any = images, labels, np.broadcast_to(here, labels.shape)
+        return Images(*on_host)
 
     def chunk(first: int, count: int) -> Images:
         wanted = ahead.pop((first, count), None) or reader.submit(read, first, count)
         found = wanted.result()
         ahead[first + count, count] = reader.submit(read, first + count, count)
-        return Images(*map(jnp.asarray, found))
+        return found
 
     return chunk
 

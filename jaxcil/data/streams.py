@@ -1,10 +1,10 @@
 """Images of sets that no device holds, read while others are computed with: Grain's threads decode, resize and crop.
 
 The batches are those of `batches.schedule`: which image stands in which is a function of the key and the step number
-alone, and the same as where the set lies on the device. A process of several reads its share of every batch and
-nothing else; the shares, one after the other, are the batch of a single process, to the bit. A random crop has a seed
-of its own for every place in that sequence, and is cut here, on the host, because images come in all sizes; what keeps
-the shape (flip, colour) is left to the device.
+alone, and the same as where the set lies on the device. A process of several reads its places of every batch and
+nothing else; joined, they are the batch of a single process, to the bit. A random crop has a seed of its own for every
+place in that sequence, and is cut here, on the host, because images come in all sizes; what keeps the shape (flip,
+colour) is left to the device.
 """
 
 import functools
@@ -47,8 +47,7 @@ class Stream:
         *,
         rows: np.ndarray | None = None,
         crop: Crop = "random",
-        process_index: int = 0,
-        process_count: int = 1,
+        places: range | None = None,
     ):
         """A stream at its first step; nothing is read yet.
 
@@ -58,21 +57,18 @@ class Stream:
           key: of this training; epoch e uses fold(key, e).
           rows: int32 [R] of the records, as of the classes of task 0; -1 pads. None: all.
           crop: "random" is `random_resized_crop`, "centre" `centre_crop`, "whole" none.
-          process_index: which share of every batch is read here.
-          process_count: of how many.
+          places: of every batch, those that are read here; None: all.
 
         Raises:
-          InputError: there are no rows, no such crop, or no such process.
+          InputError: there are no rows, or no such crop.
         """
         rows = np.arange(len(records), dtype=np.int32) if rows is None else np.asarray(rows, np.int32)
         _check(records, size, crop)
         if not (rows >= 0).any() or rows.max() >= len(records):
             raise InputError(f"a stream needs rows in [0, {len(records)}), got {len(rows)}: {rows[:5]} ...")
-        if not 0 <= process_index < process_count:
-            raise InputError(f"process_index must lie in [0, {process_count}), got {process_index}")
         self._places = functools.partial(_Places, key, rows)
         self._image = functools.partial(_image, records, size, crop, np.asarray(jax.random.key_data(key)))
-        self._process = process_index, process_count
+        self._size, self._mine = size, places
         self._batch_size = 0
         self._iterator: Any = None
 
@@ -84,17 +80,19 @@ class Stream:
         Args:
           first: number of the first step.
           count: S.
-          batch_size: B over all processes; B' is the share of one.
+          batch_size: B over all processes; B' of its places are read here.
 
         Returns:
           Images [S * B', size, size, 3] and labels [S * B'].
 
         Raises:
-          InputError: the processes do not divide the batch, or an image cannot be read.
+          InputError: the batch does not have the places, or an image cannot be read.
         """
+        if not self._mine_of(batch_size):
+            return Block(np.zeros((0, self._size, self._size, 3), np.uint8), np.zeros(0, np.int32))
         if self._batch_size != batch_size:
             self._iterator, self._batch_size = self.iterator(batch_size), batch_size
-        state = {"next_index": first * batch_size // self._process[1]}
+        state = {"next_index": first * len(self._mine_of(batch_size))}
         if self._iterator.get_state() != state:
             self._iterator.set_state(state)
         blocks = [next(self._iterator) for _ in range(count)]
@@ -106,16 +104,17 @@ class Stream:
         Its `get_state` is all that going on needs, and Orbax keeps it through `grain.checkpoint.CheckpointSave`.
 
         Args:
-          batch_size: B over all processes, a multiple of their number.
+          batch_size: B over all processes.
         """
-        index, count = self._process
-        if batch_size < 1 or batch_size % count:
-            raise InputError(
-                f"a batch must be a multiple of the number of processes, {count}; got {batch_size}"
-            )
-        share = batch_size // count
-        places = self._places(batch_size, share, index * share)
-        return iter(_read(places, self._image, ahead=2 * share).batch(share, batch_fn=_stacked))
+        mine = self._mine_of(batch_size)
+        read = _read(self._places(batch_size, mine), self._image, ahead=2 * len(mine))
+        return iter(read.batch(len(mine), batch_fn=_stacked))
+
+    def _mine_of(self, batch_size: int) -> range:
+        mine = range(batch_size) if self._mine is None else self._mine
+        if batch_size < 1 or mine.start < 0 or mine.stop > batch_size:
+            raise InputError(f"a batch of {batch_size} images has no places {mine.start} to {mine.stop - 1}")
+        return mine
 
 
 def in_order(records: Records, size: int, batch_size: int, *, crop: Crop = "centre") -> Iterator[Block]:
@@ -148,8 +147,8 @@ def in_order(records: Records, size: int, batch_size: int, *, crop: Crop = "cent
 class _Places:
     """The rows of an endless training, one after the other, for one process: Grain's source."""
 
-    def __init__(self, key: Array, rows: np.ndarray, batch_size: int, share: int, offset: int):
-        self._batch_size, self._share, self._offset = batch_size, share, offset
+    def __init__(self, key: Array, rows: np.ndarray, batch_size: int, mine: range):
+        self._batch_size, self._mine = batch_size, mine
         self._valid = int((rows >= 0).sum())
         self._an_epoch = batches.steps_an_epoch(rows, batch_size)
         self._lock = threading.Lock()
@@ -161,9 +160,9 @@ class _Places:
 
     def __getitem__(self, index: int) -> tuple[int, int]:
         """Row and place in the sequence of all processes."""
-        step, mine = divmod(index, self._share)
+        step, number = divmod(index, len(self._mine))
         epoch, within = divmod(step, self._an_epoch)
-        place = self._offset + mine
+        place = self._mine[number]
         with self._lock:  # or every thread would make the order of a new epoch
             order = self._order(epoch)
         row = order[(within * self._batch_size + place) % self._valid]

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -56,14 +58,41 @@ def per_step_run_and_image(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(None, SWEEP, DATA))
 
 
+def per_step_and_image(mesh: Mesh) -> NamedSharding:
+    """For arrays [steps, B, ...]: the batches of a chunk of steps, the same for all runs."""
+    return NamedSharding(mesh, PartitionSpec(None, DATA))
+
+
 def everywhere(mesh: Mesh) -> NamedSharding:
     """For arrays that every device holds whole: data sets, parameters that are only read."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:
-    """Puts every array of a pytree where the sharding says."""
-    return jax.device_put(tree, sharding)
+    """Puts every array of a pytree where the sharding says; of several processes, each gives the same arrays."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def put(leaf: Any) -> Array:
+        if isinstance(leaf, Array) and not leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(put, tree)
+
+
+def on_host(tree: Any) -> Any:
+    """Every array of a pytree as NumPy's, also those that lie on devices of several processes, which all must ask."""
+
+    def get(leaf: Any) -> np.ndarray:
+        if isinstance(leaf, Array) and not leaf.is_fully_addressable:
+            leaf = jax.device_put(leaf, everywhere(leaf.sharding.mesh)).addressable_data(0)  # type: ignore[attr-defined]
+        return np.asarray(leaf)
+
+    return jax.tree.map(get, tree)
 
 
 def device_kind() -> str:
@@ -83,6 +112,48 @@ def compute_capability(mesh: Mesh) -> float:
     """Of NVIDIA's GPUs in a mesh: 8.0 is Ampere, 9.0 Hopper. 0 for all other devices."""
     version = str(getattr(mesh.devices.flat[0], "compute_capability", ""))
     return float(version) if re.fullmatch(r"\d+\.\d+", version) else 0.0  # AMD's has letters, if any
+
+
+def places_here(mesh: Mesh, batch_size: int) -> range:
+    """Which places of every batch the devices of this process hold, so that it reads no other images.
+
+    Where a process has devices of several runs, those may hold places that lie apart; what lies between is read too.
+
+    Args:
+      mesh: of a training.
+      batch_size: a multiple of `data_devices`.
+    """
+    mine = [coordinate for (_, coordinate), device in np.ndenumerate(mesh.devices) if _is_here(device)]
+    share = batch_size // data_devices(mesh)
+    return range(share * min(mine), share * (max(mine) + 1))
+
+
+def place_here(tree: Any, mesh: Mesh, batch_size: int) -> Any:
+    """Puts the batches of a chunk of steps where `per_step_and_image` says, each process what it has read of them.
+
+    Args:
+      tree: pytree of arrays [steps, B', ...] on the host, of the places that `places_here` names.
+      mesh: of a training.
+      batch_size: B.
+
+    Returns:
+      Global arrays [steps, B, ...].
+    """
+    first, sharding = places_here(mesh, batch_size).start, per_step_and_image(mesh)
+
+    def put(leaf: np.ndarray) -> Array:
+        def part(index: Any) -> np.ndarray:
+            start, stop, _ = index[1].indices(batch_size)
+            return leaf[:, start - first : stop - first]
+
+        shape = (len(leaf), batch_size, *leaf.shape[2:])
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return jax.tree.map(put, tree)
+
+
+def _is_here(device: Any) -> bool:
+    return device.process_index == jax.process_index()
 
 
 def data_devices(mesh: Mesh) -> int:

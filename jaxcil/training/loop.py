@@ -1,10 +1,10 @@
 """The one training loop: steps in chunks, one compiled scan a chunk, a checkpoint after each.
 
 A phase's step is written for one run. Here it gets an axis of runs (seeds), batches drawn by row number from
-a data set that lies on the device, and a scan over a fixed number of steps; the steps by which the last chunk
-is too long are masked, so a phase of any length compiles once. What is saved after a chunk is the whole
-training state and the number of steps done; batches and keys follow from that number, so going on gives the
-same bits.
+a data set that lies on the device, or read from the disk by each process for its devices, and a scan over a
+fixed number of steps; the steps by which the last chunk is too long are masked, so a phase of any length
+compiles once. What is saved after a chunk is the whole training state and the number of steps done; batches
+and keys follow from that number, so going on gives the same bits.
 """
 
 import functools
@@ -70,20 +70,27 @@ def program(step: Callable[..., Any], policy: sweep.Policy = "vmap") -> Callable
       policy: how the axis of runs is executed.
 
     Returns:
-      A jitted function (train_states, data, rows [S, runs, B], keys [runs], first, total) -> (train_states,
-      metrics [S, runs]) that does steps first ... first + S - 1 as far as they lie below total.
+      A jitted function (train_states, data, rows, keys [runs], first, total) -> (train_states, metrics [S, runs])
+      that does steps first ... first + S - 1 as far as they lie below total. Rows [S, runs, B] are of data [N, ...];
+      where they are None, data [S, B, ...] are the batches themselves, the same for all runs.
     """
     steps = sweep.over_runs(step, policy)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def chunk(states: Any, data: Any, rows: Array, run_keys: Array, first: Array, total: Array) -> Any:
-        def body(states: Any, numbered: tuple[Array, Array]) -> tuple[Any, Any]:
-            number, step_rows = numbered
+    def chunk(states: Any, data: Any, rows: Array | None, run_keys: Array, first: Array, total: Array) -> Any:
+        def body(states: Any, numbered: tuple[Array, Any]) -> tuple[Any, Any]:
+            number, given = numbered
             step_keys = jax.vmap(lambda key: keys.fold(key, number))(run_keys)
-            new, metrics = steps(states, batches.take(data, step_rows), step_keys)
+            if rows is None:
+                batch = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(run_keys), *leaf.shape)), given)
+            else:
+                batch = batches.take(data, given)
+            new, metrics = steps(states, batch, step_keys)
             return jax.tree.map(lambda a, b: jnp.where(number < total, a, b), new, states), metrics
 
-        return jax.lax.scan(body, states, (first + jnp.arange(len(rows)), rows))
+        given = data if rows is None else rows
+        count = len(jax.tree.leaves(given)[0])
+        return jax.lax.scan(body, states, (first + jnp.arange(count), given))
 
     return chunk
 
@@ -108,16 +115,6 @@ def _resident(
     return draw
 
 
-def _streamed(runs: int, batch_size: int) -> Callable[..., np.ndarray]:
-    """The same for images that come batch behind batch, the same for all runs."""
-
-    def draw(batch_keys: Sequence[Array], first: int, count: int) -> np.ndarray:
-        rows = np.arange(count * batch_size, dtype=np.int32).reshape(count, 1, batch_size)
-        return np.broadcast_to(rows, (count, runs, batch_size))
-
-    return draw
-
-
 def train(
     chunk_program: Callable[..., Any],
     states: Any,
@@ -137,8 +134,9 @@ def train(
     Args:
       chunk_program: from `program`.
       states: training states with a leading axis of runs; they are donated.
-      data: pytree of arrays [N, ...], the resident data set; or a function (first, count) that gives the images of
-        those steps, a pytree [count * B, ...], one batch behind the other and the same for all runs.
+      data: pytree of arrays [N, ...], the resident data set; or a function (first, count) that gives the batches of
+        those steps, the same for all runs: a pytree [count, B', ...] on the host, of the places that
+        `mesh.places_here` names.
       rows: int32 [R] or [runs, R], the rows to train on; -1 pads. Or parts that fill a fixed share of each batch.
         A data set that is a function has none: its batches are what it gives.
       run_keys: [runs], one key a run: for its batches and its steps.
@@ -160,23 +158,27 @@ def train(
             f"a batch of {batch_size} images does not divide over {meshes.data_devices(mesh)} devices; "
             "take a multiple"
         )
-    draw = _streamed(runs, batch_size) if callable(data) else _resident(rows, runs, batch_size)
     done, states = (checkpoints.restore(states) if checkpoints else None) or (0, states)
     states = meshes.place(states, meshes.per_run(mesh))
+    draw = None
     if not callable(data):
         data = meshes.place(data, meshes.everywhere(mesh))
-    run_keys = meshes.place(run_keys, meshes.per_run(mesh))
+        draw = _resident(rows, runs, batch_size)
     batch_keys = [keys.purpose_key(key, "batches") for key in run_keys]
     step_keys = jax.vmap(lambda key: keys.purpose_key(key, "steps"))(run_keys)
+    step_keys = meshes.place(step_keys, meshes.per_run(mesh))
     while done < steps:
-        shown = meshes.place(data(done, chunk), meshes.everywhere(mesh)) if callable(data) else data
-        placed = meshes.place(draw(batch_keys, done, chunk), meshes.per_step_run_and_image(mesh))
+        if draw is None:
+            shown, placed = meshes.place_here(data(done, chunk), mesh, batch_size), None
+        else:
+            shown = data
+            placed = meshes.place(draw(batch_keys, done, chunk), meshes.per_step_run_and_image(mesh))
         states, metrics = chunk_program(states, shown, placed, step_keys, np.int32(done), np.int32(steps))
         states = meshes.place(
             states, meshes.per_run(mesh)
         )  # or the next chunk would compile for another sharding
         valid = min(chunk, steps - done)
-        means = {name: np.asarray(values[:valid]).mean(0) for name, values in metrics.items()}
+        means = {name: values[:valid].mean(0) for name, values in meshes.on_host(metrics).items()}
         for name, values in means.items():
             if not np.isfinite(values).all():
                 raise FloatingPointError(

@@ -76,18 +76,18 @@ def test_another_key_gives_other_batches_and_other_crops(records):
 def test_the_shares_of_the_processes_are_the_batch_of_one(records, crop):
     alone = streams.Stream(records, SIDE, KEY, crop=crop).chunk(2, 5, 6)
     shares = [
-        streams.Stream(records, SIDE, KEY, crop=crop, process_index=n, process_count=3).chunk(2, 5, 6)
-        for n in range(3)
+        streams.Stream(records, SIDE, KEY, crop=crop, places=places).chunk(2, 5, 6)
+        for places in (range(0, 1), range(1, 1), range(1, 4), range(4, 6))
     ]
-    images = np.concatenate([share.images.reshape(5, 2, SIDE, SIDE, 3) for share in shares], axis=1)
-    labels = np.concatenate([share.labels.reshape(5, 2) for share in shares], axis=1)
+    images = np.concatenate([share.images.reshape(5, -1, SIDE, SIDE, 3) for share in shares], axis=1)
+    labels = np.concatenate([share.labels.reshape(5, -1) for share in shares], axis=1)
     same(streams.Block(images.reshape(30, SIDE, SIDE, 3), labels.ravel()), alone)
 
 
 def test_a_process_reads_its_share_alone(records):
     read = []
     counted = dataclasses.replace(records, read=lambda row: read.append(row) or records.read(row))
-    streams.Stream(counted, SIDE, KEY, process_index=1, process_count=2).chunk(0, 1, 4)
+    streams.Stream(counted, SIDE, KEY, places=range(2, 4)).chunk(0, 1, 4)
     mine = batches.schedule(KEY, np.arange(23), 4, 0, 20)[:, 2:]
     # in their order, and not far beyond what was asked for
     assert len(read) <= 2 + streams.THREADS + 2
@@ -166,18 +166,17 @@ def test_crops_are_cut_where_and_as_large_as_they_should_be(tmp_path):
         ({"size": 0}, "at least 1 pixel, got 0"),
         ({"rows": np.array([-1])}, r"rows in \[0, 23\)"),
         ({"rows": np.array([23])}, r"rows in \[0, 23\)"),
-        ({"process_index": 2, "process_count": 2}, r"process_index must lie in \[0, 2\), got 2"),
     ],
-    ids=["crop", "size", "no rows", "rows too far", "process"],
+    ids=["crop", "size", "no rows", "rows too far"],
 )
 def test_a_stream_that_cannot_be_is_refused(settings, says, records):
     with pytest.raises(InputError, match=says):
         streams.Stream(records, key=KEY, **{"size": SIDE, **settings})
 
 
-def test_a_batch_that_the_processes_do_not_divide_is_refused(records):
-    stream = streams.Stream(records, SIDE, KEY, process_count=2)
-    with pytest.raises(InputError, match="multiple of the number of processes, 2; got 5"):
+def test_a_batch_without_the_places_is_refused(records):
+    stream = streams.Stream(records, SIDE, KEY, places=range(4, 6))
+    with pytest.raises(InputError, match="a batch of 5 images has no places 4 to 5"):
         stream.chunk(0, 1, 5)
 
 
