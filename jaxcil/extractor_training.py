@@ -89,7 +89,7 @@ def train_extractor(
         task, learner = _first_task(learner, benchmark, extra, name)
         parts = _parts(config, learner, task, name)
         run_keys = jnp.stack([keys.root_key(seed) for seed in config.seeds])
-        mesh = meshes.training_mesh(len(run_keys))
+        mesh = meshes.training_mesh(len(run_keys), batch_size=settings.batch_size)
         data: Any = learner.data
         if benchmark.train.images is None:
             labels = np.asarray(learner.data.labels[len(benchmark.train.labels) :])

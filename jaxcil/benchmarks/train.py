@@ -3,8 +3,9 @@
     jaxcil benchmark train
     jaxcil benchmark train --network=resnet32 --batch=64
 
-Ours runs as the training loop runs it, some steps in one scan; torch's eagerly, in float32 with channels-last maps.
-A ratio below 1 means that ours is faster. Where the step goes is found by leaving parts out: the forward pass
+Ours runs as the training loop runs it: some steps in one scan, a batch spread over the devices, which on a CPU are its
+cores. Torch's runs eagerly, on as many threads, in float32 with channels-last maps. A ratio below 1 means that ours is
+faster. Where the step goes is found by leaving parts out: the forward pass
 alone, and the step with running statistics, which leaves of batch normalisation what any network's biases cost.
 """
 
@@ -17,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 
 from jaxcil import convolution
 from jaxcil.benchmarks import torch_resnet
@@ -52,6 +54,7 @@ def run(network: str | None = None, batch: int = 128) -> dict[str, Any]:
         raise unknown_name("network", network, NETWORKS)
     if batch < 1:
         raise InputError(f"--batch is the number of images a step, at least 1, got {batch}")
+    mesh.one_device_a_core()
     result: dict[str, Any] = {"device": mesh.device_kind(), "jax": jax.__version__, "batch": batch}
     for name in [network] if network else NETWORKS:
         result[name] = _figures(name, batch)
@@ -59,13 +62,15 @@ def run(network: str | None = None, batch: int = 128) -> dict[str, Any]:
 
 
 def _figures(name: str, batch: int) -> dict[str, Any]:
-    ways = _ways(NETWORKS[name](), batch)
+    on = mesh.training_mesh(batch_size=batch)
+    ways = _ways(NETWORKS[name](), batch, on)
     with ExitStack() as stack:
         if jax.default_backend() == "cpu" and not torch_resnet.missing():
             _, ways["torch"] = stack.enter_context(torch_resnet.torch_resnet(name, batch, STEPS))
         best = smallest_seconds(ways, rounds_for(ways))
     step, forward, torch = best["step"], best["forward"], best.get("torch")
     return {
+        "devices": mesh.data_devices(on),
         "step_seconds": step / STEPS,
         "forward_share": forward / step,
         "backward_share": 1 - forward / step,
@@ -75,16 +80,17 @@ def _figures(name: str, batch: int) -> dict[str, Any]:
     }
 
 
-def _ways(network: nn.Module, batch: int) -> dict[str, Callable[[], object]]:
+def _ways(network: nn.Module, batch: int, on: jax.sharding.Mesh) -> dict[str, Callable[[], object]]:
     """The step, its forward pass alone and the step without batch statistics, each some times in one program."""
     images = jax.random.normal(jax.random.key(0), (batch, SIDE, SIDE, 3))
-    labels = jnp.arange(batch) % CLASSES
+    shown = mesh.shard_batch(on, (images, jnp.arange(batch) % CLASSES))
     optimizer = SGD(0.1, 5e-4).build(1000)
     variables = jax.jit(network.init)(jax.random.key(1), images[:1])
     features = jax.eval_shape(network.apply, variables, images)
     parameters = (variables["params"], jnp.zeros((features.shape[-1], CLASSES)))  # type: ignore[union-attr]
 
-    def loss(parameters: Any, statistics: Any, train: bool) -> Any:
+    def loss(parameters: Any, statistics: Any, shown: tuple[Array, Array], train: bool) -> Any:
+        images, labels = shown
         features, changed = network.apply(
             {"params": parameters[0], "batch_stats": statistics}, images, train=train, mutable=["batch_stats"]
         )
@@ -92,17 +98,17 @@ def _ways(network: nn.Module, batch: int) -> dict[str, Callable[[], object]]:
         value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return value, changed.get("batch_stats", statistics)
 
-    def step(train: bool, state: Any, _: None) -> Any:
+    def step(train: bool, shown: tuple[Array, Array], state: Any) -> Any:
         parameters, statistics, moments = state
-        gradient, statistics = jax.grad(loss, has_aux=True)(parameters, statistics, train)
+        gradient, statistics = jax.grad(loss, has_aux=True)(parameters, statistics, shown, train)
         updates, moments = optimizer.update(gradient, moments, parameters)
-        return (optax.apply_updates(parameters, updates), statistics, moments), None
+        return optax.apply_updates(parameters, updates), statistics, moments
 
-    def forward(state: Any, _: None) -> Any:
+    def forward(shown: tuple[Array, Array], state: Any) -> Any:
         parameters, statistics, moments = state
-        value, statistics = loss(parameters, statistics, True)
+        value, statistics = loss(parameters, statistics, shown, True)
         # so that a step waits for the one before, as in training
-        return (jax.tree.map(lambda leaf: leaf + 1e-9 * value, parameters), statistics, moments), None
+        return (jax.tree.map(lambda leaf: leaf + 1e-9 * value, parameters), statistics, moments)
 
     bodies = {
         "step": functools.partial(step, True),
@@ -110,9 +116,13 @@ def _ways(network: nn.Module, batch: int) -> dict[str, Callable[[], object]]:
         "running statistics": functools.partial(step, False),
     }
     state = (parameters, variables["batch_stats"], optimizer.init(parameters))
-    return {name: _several(body, state) for name, body in bodies.items()}
+    state = mesh.place(state, mesh.everywhere(on))
+    return {name: _several(body, state, shown) for name, body in bodies.items()}
 
 
-def _several(body: Callable[..., Any], state: Any) -> Callable[[], object]:
-    program = jax.jit(lambda state: jax.lax.scan(body, state, length=STEPS))
-    return lambda: jax.block_until_ready(program(state))
+def _several(body: Callable[..., Any], state: Any, shown: Any) -> Callable[[], object]:
+    @jax.jit
+    def program(state: Any, shown: Any) -> Any:
+        return jax.lax.scan(lambda state, _: (body(shown, state), None), state, length=STEPS)
+
+    return lambda: jax.block_until_ready(program(state, shown))

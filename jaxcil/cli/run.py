@@ -13,7 +13,10 @@ def main(arguments: list[str]) -> None:
     config, others = parse(arguments, workdir=None)
     from jaxcil import experiment  # here, so that a mistyped flag is told at once
     from jaxcil.evaluation import report
+    from jaxcil.parallel import mesh
 
+    if config.synthetic.path is not None or config.synthetic.model == "digits":
+        mesh.one_device_a_core()  # each would have a copy of a larger generator
     with locked(others["workdir"]):
         results = experiment.run(config, others["workdir"])
     print(report.summary_table(results))

@@ -143,7 +143,7 @@ def train(
       steps: optimiser steps.
       batch_size: B of every run.
       chunk: steps between two checkpoints.
-      mesh: None takes `training_mesh` over all devices.
+      mesh: None takes `training_mesh` for this batch.
       checkpoints: where to keep states, and to go on from.
       tell: called after every chunk, once its state is kept.
 
@@ -152,7 +152,7 @@ def train(
       FloatingPointError: when a metric stops being finite.
     """
     runs = len(run_keys)
-    mesh = meshes.training_mesh(runs) if mesh is None else mesh
+    mesh = meshes.training_mesh(runs, batch_size=batch_size) if mesh is None else mesh
     if batch_size % meshes.data_devices(mesh):
         raise InputError(
             f"a batch of {batch_size} images does not divide over {meshes.data_devices(mesh)} devices; "

@@ -1,6 +1,9 @@
 """The training loop: chunks, masks, resuming, several runs and several devices."""
 
 import functools
+import os
+import subprocess
+import sys
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -169,6 +172,30 @@ def test_runs_are_spread_over_devices_before_images_are():
     assert dict(mesh.training_mesh(8, jax.devices()[:4]).shape) == {"sweep": 4, "data": 1}
     assert dict(mesh.training_mesh(6, jax.devices()[:4]).shape) == {"sweep": 2, "data": 2}
     assert dict(mesh.training_mesh(1, jax.devices()[:4]).shape) == {"sweep": 1, "data": 4}
+
+
+def test_cores_that_do_not_divide_a_batch_are_left_idle():
+    assert dict(mesh.training_mesh(1, jax.devices()[:4], batch_size=8).shape) == {"sweep": 1, "data": 4}
+    assert dict(mesh.training_mesh(1, jax.devices()[:4], batch_size=6).shape) == {"sweep": 1, "data": 3}
+    assert dict(mesh.training_mesh(2, jax.devices()[:4], batch_size=5).shape) == {"sweep": 2, "data": 1}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, min(len(os.sched_getaffinity(0)), mesh.MOST_CPU_DEVICES)),
+        ({"JAX_NUM_CPU_DEVICES": "3"}, 3),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5),
+    ],
+    ids=["silent", "jax told", "XLA told"],
+)
+def test_the_cpu_is_as_many_devices_as_it_has_cores_unless_told_otherwise(environment, expected):
+    program = "from jaxcil.parallel import mesh; mesh.one_device_a_core(); print(mesh.jax.device_count())"
+    clean = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=clean | environment, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == expected
 
 
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused():
