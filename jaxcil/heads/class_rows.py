@@ -12,8 +12,16 @@ from jax.core import Tracer
 from jaxcil.errors import InputError
 
 
-def task_rows(features: Array, labels: Array, *, like: Array | jax.ShapeDtypeStruct) -> Array:
-    """The features [B, D] of a task in the dtype of a state's array `like` [C, D], padding rows zero.
+def task_rows(
+    features: Array, labels: Array, *, like: Array | jax.ShapeDtypeStruct, masked: bool = True
+) -> Array:
+    """The features [B, D] of a task in the dtype of a state's array `like` [C, D].
+
+    Args:
+      features: of the task.
+      labels: int32 [B]; -1: padding.
+      like: says C, D and the dtype.
+      masked: padding rows are zero in what is returned; else they hold what they held, which spares a copy.
 
     Raises:
       InputError: another number of features or of labels; and, where they are concrete (not under jit or vmap),
@@ -30,9 +38,10 @@ def task_rows(features: Array, labels: Array, *, like: Array | jax.ShapeDtypeStr
                 f"labels must lie in [0, {num_classes}), -1 for padding; got {low if low < -1 else high}.\n"
                 "Did you pass original class ids? Map them with `Scenario.to_contiguous` first."
             )
-    features = jnp.where((labels >= 0)[:, None], features.astype(like.dtype), 0)
-    _check_finite(features)
-    return features
+    features = features.astype(like.dtype)
+    zeroed = _without_padding(features, labels)
+    _check_finite(zeroed)
+    return zeroed if masked else features
 
 
 def scored_rows(features: Array, *, like: Array | jax.ShapeDtypeStruct) -> Array:
@@ -59,16 +68,32 @@ def one_hot(labels: Array, num_classes: int, dtype: jnp.dtype) -> Array:
 def class_means(features: Array, labels: Array, num_classes: int) -> tuple[Array, Array]:
     """Means [C, D] and counts [C] int32 of the classes of a task; a class without rows has mean 0."""
     counts = class_counts(labels, num_classes)
-    # A product with the one-hot matrix: a scatter-add has no fixed order on accelerators
-    sums = jnp.matmul(one_hot(labels, num_classes, features.dtype).T, features, precision="highest")
+
+    def multiplied(features: Array, labels: Array) -> Array:
+        members = one_hot(labels, num_classes, features.dtype)
+        return jnp.matmul(members.T, _without_padding(features, labels), precision="highest")
+
+    sums = jax.lax.platform_dependent(
+        features,
+        labels,
+        cpu=lambda features, labels: _sums(features, labels, num_classes),
+        default=multiplied,
+    )
     return sums / jnp.maximum(counts, 1).astype(features.dtype)[:, None], counts
 
 
 def class_counts(labels: Array, num_classes: int) -> Array:
     """How many rows each class has, [C] int32."""
-    return jnp.sum(
-        labels[:, None] == jnp.arange(num_classes, dtype=labels.dtype)[None, :], axis=0, dtype=jnp.int32
-    )
+
+    def compared(labels: Array) -> Array:
+        return jnp.sum(
+            labels[:, None] == jnp.arange(num_classes, dtype=labels.dtype)[None, :], axis=0, dtype=jnp.int32
+        )
+
+    def added(labels: Array) -> Array:
+        return _sums(jnp.ones_like(labels, jnp.int32), labels, num_classes)
+
+    return jax.lax.platform_dependent(labels, cpu=added, default=compared)
 
 
 def class_bound(labels: Array, images_a_class: int | None) -> int | None:
@@ -98,9 +123,14 @@ def rows_by_class(labels: Array, num_classes: int, size: int) -> Array:
 
 def unit_rows(x: Array) -> Array:
     """Rows of x [..., D] scaled to length one; a row of zeros stays zero."""
+    return x / lengths(x)
+
+
+def lengths(x: Array) -> Array:
+    """Length of the rows of x [..., D], as [..., 1]; 1 of a row of zeros."""
     square = jnp.square(x).sum(axis=-1, keepdims=True)
     # Double where: the gradient of the root is finite at a row of zeros
-    return x / jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 1)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 1)
 
 
 def check_positive(name: str, value: Array | float, *, zero: bool = False) -> None:
@@ -123,6 +153,15 @@ def check_size(name: str, value: int) -> None:
     """Refuses a static size that is no whole number >= 1."""
     if not isinstance(value, int) or value < 1:
         raise InputError(f"{name} must be a whole number >= 1, got {value}.")
+
+
+def _without_padding(features: Array, labels: Array) -> Array:
+    return jnp.where((labels >= 0)[:, None], features, 0)
+
+
+def _sums(values: Array, labels: Array, num_classes: int) -> Array:
+    """Sums [C, ...] of values [B, ...] by class: on a CPU six times as fast as products; elsewhere in no set order."""
+    return jax.ops.segment_sum(values, jnp.where(labels < 0, num_classes, labels), num_classes)
 
 
 def _check_shape(features: Array, feature_dim: int) -> None:

@@ -19,11 +19,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxcil.heads.acil import layer_scores, means_like, random_layer, relu_layer
+from jaxcil.heads.acil import ACIL, ACILState, layer_scores, means_like
 from jaxcil.heads.class_rows import (
     check_positive,
     check_size,
-    class_counts,
     known_classes_only,
     one_hot,
     scored_rows,
@@ -57,10 +56,13 @@ class DSAL:
 
     def init(self, num_classes: int, feature_dim: int, key: Array | None = None) -> DSALState:
         """No class seen; the key draws the random layer. Memory: 2 buffer_size^2."""
-        gram = jnp.zeros((self.buffer_size, self.buffer_size))
-        cross = jnp.zeros((self.buffer_size, num_classes))
-        layer = random_layer(key, feature_dim, self.buffer_size)
-        return DSALState(layer, gram, cross, cross, gram, cross, cross, jnp.zeros(num_classes, jnp.int32))
+        main = self._main.init(num_classes, feature_dim, key)
+        return DSALState(
+            compensation_gram=main.gram,
+            compensation_cross=main.cross,
+            compensation_weights=main.weights,
+            **main._asdict(),
+        )
 
     def update(self, state: DSALState, features: Array, labels: Array, key: Array | None = None) -> DSALState:
         """Adds a task's features [B, D], labels [B] int32 (-1: padding).
@@ -68,31 +70,24 @@ class DSAL:
         Costs 2 B M^2 + 2 M^3 / 3 operations with M the buffer size.
         """
         num_classes = state.counts.shape[0]
+        known = ACILState(*(getattr(state, field) for field in ACILState._fields))
+        main = self._main.update(known, features, labels)
         features = task_rows(features, labels, like=means_like(state.layer, num_classes))
         targets = one_hot(labels, num_classes, features.dtype)
-        gram, cross = gram_sums(
-            lambda rows, wanted: (relu_layer(rows, state.layer), wanted), features, targets
-        )
-        gram, cross = state.gram + gram, state.cross + cross
-        weights = ridge_weights(gram, cross, jnp.asarray(self.ridge, gram.dtype))
 
         def compensation(rows: Array, wanted: Array) -> tuple[Array, Array]:
-            residual = wanted - layer_scores(rows, state.layer, weights)
+            residual = wanted - layer_scores(rows, state.layer, main.weights)
             return _tanh_layer(rows, state.layer), jnp.where((state.counts == 0)[None, :], residual, 0)
 
         more_gram, more_cross = gram_sums(compensation, features, targets)
         compensation_gram = state.compensation_gram + more_gram
         compensation_cross = state.compensation_cross + more_cross
-        compensation_ridge = jnp.asarray(self.compensation_ridge, gram.dtype)
+        compensation_ridge = jnp.asarray(self.compensation_ridge, features.dtype)
         learned = DSALState(
-            layer=state.layer,
-            gram=gram,
-            cross=cross,
-            weights=weights,
             compensation_gram=compensation_gram,
             compensation_cross=compensation_cross,
             compensation_weights=ridge_weights(compensation_gram, compensation_cross, compensation_ridge),
-            counts=state.counts + class_counts(labels, num_classes),
+            **main._asdict(),
         )
         return jax.tree.map(lambda new, old: jnp.where((labels >= 0).any(), new, old), learned, state)
 
@@ -107,6 +102,10 @@ class DSAL:
             return main + ratio * more
 
         return known_classes_only(in_blocks(streams, features), state.counts)
+
+    @property
+    def _main(self) -> ACIL:
+        return ACIL(self.ridge, buffer_size=self.buffer_size)
 
 
 def _tanh_layer(rows: Array, layer: Array) -> Array:

@@ -17,14 +17,16 @@ def whitened_distances(features: Array, prototypes: Array, whitening: Array) -> 
       prototypes: m [C, D].
       whitening: M [C, D, D], lower triangular; what stands above the diagonal is not read.
     """
+    stops = [min(start + BLOCK, features.shape[1]) for start in range(0, features.shape[1], BLOCK)]
+    # outside the loop, which would copy them for every class
+    leading = [features[:, :stop] for stop in stops]
 
     def distance(item: tuple[Array, Array]) -> Array:
         prototype, factor = item
         centre = jnp.matmul(factor, prototype, precision="highest")
         total = jnp.zeros(features.shape[0], features.dtype)
-        for start in range(0, factor.shape[0], BLOCK):
-            stop = min(start + BLOCK, factor.shape[0])
-            image = jnp.matmul(features[:, :stop], factor[start:stop, :stop].T, precision="highest")
+        for start, stop, columns in zip(range(0, features.shape[1], BLOCK), stops, leading):
+            image = jnp.matmul(columns, factor[start:stop, :stop].T, precision="highest")
             total += jnp.square(image - centre[None, start:stop]).sum(axis=1)
         return total
 

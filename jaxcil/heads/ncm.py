@@ -20,6 +20,7 @@ from jaxcil.errors import unknown_name
 from jaxcil.heads.class_rows import (
     class_means,
     known_classes_only,
+    lengths,
     scored_rows,
     task_rows,
     unit_rows,
@@ -50,7 +51,7 @@ class NCM:
 
     def update(self, state: NCMState, features: Array, labels: Array, key: Array | None = None) -> NCMState:
         """Adds a task's features [B, D], labels [B] int32 (-1: padding); a class may come again."""
-        features = task_rows(features, labels, like=state.means)
+        features = task_rows(features, labels, like=state.means, masked=False)
         if self.means == "unit_features":
             features = unit_rows(features)
         means, counts = class_means(features, labels, state.counts.shape[0])
@@ -62,17 +63,19 @@ class NCM:
         """Similarity [B, C] by (1) or (2) of features [B, D]; -inf for a class not seen."""
         features, means = scored_rows(features, like=state.means), state.means
         seen = state.counts > 0
-        if self.metric == "cosine" or self.means == "unit_features":
+        if self.metric == "cosine":
+            # the scores are divided, so that no other array of all features is made
+            scores = jnp.matmul(features, unit_rows(means).T, precision="highest") / lengths(features)
+            return known_classes_only(scores, state.counts)
+        if self.means == "unit_features":
             features, means = unit_rows(features), unit_rows(means)
         else:
             # Distances do not change when both move; around 0 the expanded square loses fewer digits
             centre = means.sum(axis=0) / jnp.maximum(seen.sum(), 1).astype(means.dtype)
             features, means = features - centre[None, :], jnp.where(seen[:, None], means - centre[None, :], 0)
-        scores = jnp.matmul(features, means.T, precision="highest")
-        if self.metric == "euclidean":
-            squares = jnp.square(features).sum(axis=1)[:, None] + jnp.square(means).sum(axis=1)[None, :]
-            scores = 2 * scores - squares
-        return known_classes_only(scores, state.counts)
+        products = jnp.matmul(features, means.T, precision="highest")
+        squares = jnp.square(features).sum(axis=1)[:, None] + jnp.square(means).sum(axis=1)[None, :]
+        return known_classes_only(2 * products - squares, state.counts)
 
 
 def ncm(

@@ -64,24 +64,28 @@ class SLDA:
         The first task with rows is the base of the stream. From then on the order of the rows matters, as
         it does in (1): by O(1 / n) of the covariance.
         """
-        features = task_rows(features, labels, like=state.means)
+        features = task_rows(features, labels, like=state.means, masked=False)
         real = labels >= 0
         batch_means, batch_counts = class_means(features, labels, state.counts.shape[0])
         counts = state.counts + batch_counts
         known = state.counts.sum(dtype=jnp.int32)
         base = known == 0
         share = batch_counts.astype(features.dtype) / jnp.maximum(counts, 1).astype(features.dtype)
-        before = jnp.where(
-            base, batch_means[labels], self._means_before(state, features, labels, batch_means)
-        )
-        images = known + jnp.maximum(jnp.cumsum(real, dtype=jnp.int32) - 1, 0)  # before each row
-        images = images.astype(features.dtype)
-        weights = jnp.where(base, 1, images / (images + 1))
-        difference = jnp.where(real[:, None], features - before, 0)
-        product = jnp.matmul(difference.T, weights[:, None] * difference, precision="highest")
+
+        def product(differences: Array) -> Array:
+            differences = jnp.where(real[:, None], differences, 0)
+            return jnp.matmul(differences.T, differences, precision="highest")
+
+        def later() -> Array:
+            images = known + jnp.maximum(jnp.cumsum(real, dtype=jnp.int32) - 1, 0)  # before each row
+            images = images.astype(features.dtype)
+            before = self._means_before(state, features, labels, batch_means)
+            return product(jnp.sqrt(images / (images + 1))[:, None] * (features - before))
+
+        products = jax.lax.cond(base, lambda: product(features - batch_means[labels]), later)
         known, total = (x.astype(features.dtype) for x in (known, jnp.maximum(counts.sum(), 1)))
         covariance = jnp.where(
-            base, _oas(product / total, total), (known * state.covariance + product) / total
+            base, _oas(products / total, total), (known * state.covariance + products) / total
         )
         means = state.means + share[:, None] * (batch_means - state.means)
         learned = SLDAState(means, covariance, self._weights(means, covariance), counts)
