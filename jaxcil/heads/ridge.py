@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
 
-BLOCK = 4096  # rows whose expansion [4096, M] is in memory at a time
+BLOCK = 4096  # rows whose expansion [4096, M] is in memory at a time, at most
 
 
 def gram_sums(
@@ -81,5 +81,6 @@ def rounding(gram: Array) -> Array:
 
 
 def _blocks(rows: Array) -> Array:
-    """[B, K] as [blocks, BLOCK, K], with rows of zeros at the end."""
-    return jnp.pad(rows, ((0, -rows.shape[0] % BLOCK), (0, 0))).reshape(-1, BLOCK, rows.shape[1])
+    """[B, K] as [blocks, b, K] with equal b <= BLOCK, so that few rows of zeros come at the end."""
+    blocks = -(-rows.shape[0] // BLOCK)
+    return jnp.pad(rows, ((0, -rows.shape[0] % blocks), (0, 0))).reshape(blocks, -1, rows.shape[1])

@@ -218,8 +218,8 @@ def test_no_array_holds_the_expansion_of_all_rows(head):
         jax.make_jaxpr(head.scores)(state, features),
     )
     for program in programs:
-        assert "[4096,48]" in str(program)
-        assert not re.search(r"\[(30000|6000),48\]", str(program))  # 6000 rows are held out
+        rows = {int(rows) for rows in re.findall(r"\[(\d+),48\]", str(program))}
+        assert 48 < max(rows) <= ridge.BLOCK
 
 
 @pytest.mark.parametrize("head", [acil(), ds_al(), ranpac()], ids=["acil", "ds_al", "ranpac"])
