@@ -129,7 +129,7 @@ def _ranpac(x: Any, y: Any, classes: int, layer: Any, **_: Any) -> Callable[[Any
     cut = 4 * len(x) // 5
     gram, cross = _sums(x[:cut], targets[:cut], layer)
     values, vectors = torch.linalg.eigh(gram)
-    values = values.clamp(min=0) + len(gram) * torch.finfo(gram.dtype).eps * values[-1]
+    values = values.clamp(min=0) + _rounding(gram)
     rotated, held_out = vectors.T @ cross, (x[cut:] @ layer).relu_() @ vectors
     errors = {
         10.0**exponent: float(
@@ -139,8 +139,7 @@ def _ranpac(x: Any, y: Any, classes: int, layer: Any, **_: Any) -> Callable[[Any
     }
     rest = _sums(x[cut:], targets[cut:], layer)
     gram, cross = gram + rest[0], cross + rest[1]
-    rounding = len(gram) * torch.finfo(gram.dtype).eps * float(values[-1])
-    gram.diagonal().add_(min(errors, key=errors.__getitem__) + rounding)
+    gram.diagonal().add_(min(errors, key=errors.__getitem__) + _rounding(gram))
     weights = torch.cholesky_solve(cross, torch.linalg.cholesky(gram))
     return lambda f: ((f @ layer).relu_() @ weights).argmax(1)
 
@@ -159,6 +158,11 @@ def _herding(x: Any, y: Any, classes: int, exemplars: int, **_: Any) -> Callable
             picks[label, k], left[place] = rows[place], False
             total = total + images[place]
     return lambda f: picks
+
+
+def _rounding(gram: Any) -> float:
+    """Keeps a singular sum positive definite in float32, as ours does: eps times its trace."""
+    return float(np.finfo(np.float32).eps * gram.diagonal().sum())
 
 
 def _sums(x: Any, targets: Any, layer: Any) -> tuple[Any, Any]:
