@@ -26,7 +26,7 @@ run() {
 
 five=(--config.scenario.first_classes=5 --config.scenario.classes_a_task=1)
 another=(--config.scenario.class_order=seed-1)
-controls=(--config.seeds=0,1 --config.extractors=shuffled_labels,known_classes)
+controls=("--config.seeds=0,1" "--config.extractors=shuffled_labels,known_classes")
 run main-2-1993 "$@"
 run main-2-1 "${another[@]}" "$@"
 run main-5-1993 "${five[@]}" "$@"
@@ -34,9 +34,9 @@ run main-5-1 "${five[@]}" "${another[@]}" "$@"
 run controls-2 "${controls[@]}" "$@"
 run controls-5 "${controls[@]}" "${five[@]}" "$@"
 
-ablation=(--config.seeds=0,1 --config.heads=ncm,fetril,fecam)
+ablation=("--config.seeds=0,1" "--config.heads=ncm,fetril,fecam")
 fpcil=("${ablation[@]}" --config.extractors=future_proof)
-both=("${ablation[@]}" --config.extractors=plain,future_proof)
+both=("${ablation[@]}" "--config.extractors=plain,future_proof")
 run images150 "${fpcil[@]}" --config.future_proof.images_a_class=150 "$@"
 run images500 "${fpcil[@]}" --config.future_proof.images_a_class=500 "$@"
 run known50 "${fpcil[@]}" --config.future_proof.known_share=0.5 "$@"
@@ -49,7 +49,7 @@ for kind in brightness contrast saturation hue grayscale blur; do
   plain_images+=("--config.extractor.augmentation.$kind=0")
 done
 run crops "${ablation[@]}" "${plain_images[@]}" "$@"
-six=(--config.classes=airplane,automobile,bird,cat,deer,dog)
+six=("--config.classes=airplane,automobile,bird,cat,deer,dog")
 run six-right "${both[@]}" "${six[@]}" "$@"
 run six-wrong "${fpcil[@]}" "${six[@]}" --config.future_proof.classes=frog,horse,ship,truck "$@"
 if [[ -n ${OTHERS:-} ]]; then
