@@ -27,9 +27,9 @@ def one_device_a_core() -> None:
     """Gives the CPU a device for each core, up to `MOST_CPU_DEVICES`; to be called before jax computes anything.
 
     XLA's CPU compiler has kernels for convolutions that take one thread each, so that a training on one device leaves
-    the other cores idle: on two cores, a step of ResNet-32 takes 1.6 times as long as on two devices
+    the other cores idle: of two cores, one device takes 1.6 times as long for a step of ResNet-32 as two
     (`jaxcil benchmark train` with JAX_NUM_CPU_DEVICES=1 and without). Every device has a copy of what it computes with.
-    There must not be more devices than threads, or collectives wait for each other for ever. What JAX_NUM_CPU_DEVICES
+    There must not be more devices than cores, or collectives wait for each other for ever. What JAX_NUM_CPU_DEVICES
     or XLA_FLAGS say of the number stands.
     """
     told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
