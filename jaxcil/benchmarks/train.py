@@ -5,8 +5,8 @@
 
 Ours runs as the training loop runs it: some steps in one scan, a batch spread over the devices, which on a CPU are its
 cores. Torch's runs eagerly, on as many threads, in float32 with channels-last maps. A ratio below 1 means that ours is
-faster. Where the step goes is found by leaving parts out: the forward pass
-alone, and the step with running statistics, which leaves of batch normalisation what any network's biases cost.
+faster. Where the step goes is found by leaving parts out: the forward pass alone, and the step with running statistics,
+which leaves of batch normalisation what any network's biases cost.
 """
 
 import functools

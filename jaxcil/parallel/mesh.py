@@ -145,7 +145,8 @@ def places_here(mesh: Mesh, batch_size: int) -> range:
       mesh: of a training.
       batch_size: a multiple of `data_devices`.
     """
-    mine = [coordinate for (_, coordinate), device in np.ndenumerate(mesh.devices) if _is_here(device)]
+    here = jax.process_index()
+    mine = [place for (_, place), device in np.ndenumerate(mesh.devices) if device.process_index == here]
     share = batch_size // data_devices(mesh)
     return range(share * min(mine), share * (max(mine) + 1))
 
@@ -172,10 +173,6 @@ def place_here(tree: Any, mesh: Mesh, batch_size: int) -> Any:
         return jax.make_array_from_callback(shape, sharding, part)
 
     return jax.tree.map(put, tree)
-
-
-def _is_here(device: Any) -> bool:
-    return device.process_index == jax.process_index()
 
 
 def data_devices(mesh: Mesh) -> int:
