@@ -57,8 +57,8 @@ def auxiliary(config: Any, scenario: Scenario, shape: tuple[int, int], workdir: 
       workdir: a set that is drawn goes into its folder `synthetic`.
 
     Raises:
-      InputError: an image set without the classes that are wanted, or with a name that the data set does not have
-        and `future_proof.classes` does not list.
+      InputError: an image set without the classes that are wanted, or, where neither `classes` nor
+        `future_proof.classes` chooses among them, with a class that the data set does not have.
     """
     wanted = _wanted(config, scenario)
     settings = config.synthetic.to_dict()
@@ -84,7 +84,7 @@ def auxiliary(config: Any, scenario: Scenario, shape: tuple[int, int], workdir: 
         images, labels, names = filters.read(place, filter_name)
     others = tuple(name for name in config.future_proof.classes if name not in scenario.class_names)
     known = (*scenario.class_names, *others)
-    if not config.future_proof.classes:
+    if not config.future_proof.classes and config.classes is None:
         for name in names:
             if name not in known:
                 raise unknown_name("class name", name, known)

@@ -106,11 +106,16 @@ class Timing:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Adds the time of a stage to what earlier calls spent on it."""
+        """Adds the time of a stage to what earlier calls spent on it, those that were interrupted included.
+
+        What a call had spent that was killed outright (kill -9) is not known.
+        """
         start = time.perf_counter()
-        yield
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
-        files.write_json(self._path, self.seconds)
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
+            files.write_json(self._path, self.seconds)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# FPCIL on photographs: the tables of configs/fpcil_cifar10.md. Main table, controls and ablations; then a page of each.
-# 70 networks.
+# FPCIL on photographs: the tables of the README by configs/fpcil_cifar10.py. Main table, controls, then ablations, and
+# a page of each; 72 networks, and two more with OTHERS.
 #
 #   PYTHON   an interpreter with jaxcil; python3
 #   DATASET  CIFAR-10 as train/CLASS/*.png, test/CLASS/*.png, or cifar10, as TFDS has it
 #   SET      synthetic images of its classes, out of jaxcil import-images or jaxcil generate
-#   OTHERS   a folder like DATASET of eight classes that CIFAR-10 does not have; without it that ablation is left out
+#   OTHERS   a folder like DATASET of classes that CIFAR-10 does not have; without it that ablation is left out
 #   OUT      folder of the runs; runs/fpcil_cifar10
 #
-# Arguments are handed on to every run.
+# Arguments are handed on to every run, and have the last word.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3} out=${OUT:-runs/fpcil_cifar10}
+: "${SET:?give the folder of the synthetic images: SET=... bash launch/fpcil_cifar10.sh}"
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/jaxcil/compiled}
 
 runs=()
@@ -20,25 +21,27 @@ run() {
   local name=$1
   shift
   runs+=("$out/$name")
-  "$python" -m jaxcil run --config=fpcil_cifar10 --workdir="$out/$name" --config.dataset="${DATASET:-cifar10}" \
-    --config.synthetic.path="$SET" "$@"
+  "$python" -m jaxcil run --config=fpcil_cifar10 --workdir="$out/$name" --config.dataset="${DATASET:-cifar10}" "$@"
 }
 
+images=("--config.synthetic.path=$SET")
 # five classes keep an extractor busy for longer, and half a batch of others is too much beside them
 five=(
   --config.scenario.first_classes=5 --config.scenario.classes_a_task=1
   --config.extractor.steps=4800 --config.extractor.warmup=480 --config.future_proof.share=0.3
 )
 another=(--config.scenario.class_order=seed-1)
-controls=("--config.seeds=0,1" "--config.extractors=shuffled_labels,known_classes")
-run main-2-1993 "$@"
-run main-2-1 "${another[@]}" "$@"
-run main-5-1993 "${five[@]}" "$@"
-run main-5-1 "${five[@]}" "${another[@]}" "$@"
+controls=("${images[@]}" "--config.seeds=0,1" "--config.extractors=shuffled_labels,known_classes")
+run main-2-1993 "${images[@]}" "$@"
+run main-2-1 "${images[@]}" "${another[@]}" "$@"
+run main-5-1993 "${images[@]}" "${five[@]}" "$@"
+run main-5-1 "${images[@]}" "${five[@]}" "${another[@]}" "$@"
 run controls-2 "${controls[@]}" "$@"
 run controls-5 "${controls[@]}" "${five[@]}" "$@"
+"$python" -m jaxcil report "${runs[@]}" --out="$out/report"
 
-ablation=("--config.seeds=0,1" "--config.heads=ncm,fetril,fecam")
+runs=("${runs[0]}")
+ablation=("${images[@]}" "--config.seeds=0,1" "--config.heads=ncm,fetril,fecam")
 fpcil=("${ablation[@]}" --config.extractors=future_proof)
 both=("${ablation[@]}" "--config.extractors=plain,future_proof")
 run images150 "${fpcil[@]}" --config.future_proof.images_a_class=150 "$@"
@@ -58,7 +61,7 @@ run six-right "${both[@]}" "${six[@]}" "$@"
 run six-wrong "${fpcil[@]}" "${six[@]}" --config.future_proof.classes=frog,horse,ship,truck "$@"
 if [[ -n ${OTHERS:-} ]]; then
   names=$(cd "$OTHERS/train" && printf '%s\n' * | paste -sd,)
-  run other500 "${fpcil[@]}" --config.future_proof.source="$OTHERS" --config.future_proof.classes="$names" "$@"
+  others=("--config.synthetic.path=none" "--config.future_proof.source=$OTHERS" "--config.future_proof.classes=$names")
+  run other500 "${fpcil[@]}" "${others[@]}" "$@"
 fi
-"$python" -m jaxcil report "${runs[@]:0:6}" --out="$out/report"
-"$python" -m jaxcil report "${runs[0]}" "${runs[@]:6}" --out="$out/ablations"
+"$python" -m jaxcil report "${runs[@]}" --out="$out/ablations"

@@ -86,8 +86,10 @@ def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
     from absl import flags  # here, as below: a benchmark runs where they are absent
     from ml_collections import config_flags
 
-    cleared = [argument for argument in _joined(arguments) if NONE.match(argument)]
-    arguments = [argument for argument in _joined(arguments) if argument not in cleared]
+    # of a flag given twice the last counts; absl would join lists
+    arguments = [*{argument.partition("=")[0]: argument for argument in _joined(arguments)}.values()]
+    cleared = [argument for argument in arguments if NONE.match(argument)]
+    arguments = [argument for argument in arguments if argument not in cleared]
     arguments = _with_known_fields([_resolved(argument) for argument in arguments])
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)

@@ -42,8 +42,8 @@ def epoch_order(key: Array, rows: np.ndarray, epoch: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _epoch(seed: bytes, rows: bytes, epoch: int) -> np.ndarray:
-    key = jax.random.wrap_key_data(jnp.frombuffer(seed, jnp.uint32))
+def _epoch(seed: bytes, kind: str, rows: bytes, epoch: int) -> np.ndarray:
+    key = jax.random.wrap_key_data(jnp.frombuffer(seed, jnp.uint32), impl=kind)
     return epoch_order(key, np.frombuffer(rows, np.int32), epoch)
 
 
@@ -68,12 +68,12 @@ def schedule(key: Array, rows: np.ndarray, batch_size: int, first: int, count: i
     if valid == 0:
         raise ValueError("a training needs at least one row, got none")
     an_epoch = steps_an_epoch(rows, batch_size)
-    seed = np.asarray(jax.random.key_data(key)).tobytes()
+    seed, kind = np.asarray(jax.random.key_data(key)).tobytes(), str(jax.random.key_impl(key))
     batches = np.empty((count, batch_size), np.int32)
     for n in range(count):
         epoch, step = divmod(first + n, an_epoch)
         places = (step * batch_size + np.arange(batch_size)) % valid
-        batches[n] = _epoch(seed, rows.tobytes(), epoch)[places]
+        batches[n] = _epoch(seed, kind, rows.tobytes(), epoch)[places]
     return batches
 
 

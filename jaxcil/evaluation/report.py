@@ -193,9 +193,27 @@ def _what_was_run(results: Mapping[str, Any]) -> list[str]:
         f"{count(len(sizes), 'task', 'tasks')}, {classes_a_task(sizes)}, in class order {order}, with "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, and are evaluated on {split}."
     )
-    synthetic = config.get("synthetic", {})
-    if "future_proof" not in {run["extractor"] for run in results["runs"]}:
+    extractors = {run["extractor"] for run in results["runs"]}
+    if not extractors & {"future_proof", *CONTROLS}:
         return [benchmark, "No synthetic images were used."]
+    who = (
+        "FPCIL trains its extractor"
+        if "future_proof" in extractors
+        else "The controls train their extractors"
+    )
+    return [benchmark, f"{who} on the real images of the first task and on {_auxiliary(config)}."]
+
+
+def _auxiliary(config: Mapping[str, Any]) -> str:
+    """Which images beside the first task's were to be had."""
+    chosen, synthetic = config.get("future_proof", {}), config.get("synthetic", {})
+    classes = ", ".join(chosen.get("classes") or ()) or "the classes to come"
+    if (share := chosen.get("known_share", 1)) < 1:
+        classes = f"{100 * share:g} % of {classes}"
+    if chosen.get("images_a_class"):
+        classes += f" ({chosen['images_a_class']} of each)"
+    if chosen.get("source"):
+        return f"real images of {classes}, from the data set {chosen['source']}"
     if synthetic.get("path"):
         source = f"from the data set {synthetic['path']}"
         source += f", those that its filter {synthetic['filter']} keeps" if synthetic.get("filter") else ""
@@ -207,11 +225,7 @@ def _what_was_run(results: Mapping[str, Any]) -> list[str]:
         ]
         source = f"from the generator {synthetic.get('model', 'in the configuration below')}"
         source += f" ({', '.join(filter(None, made))})" if any(made) else ""
-    return [
-        benchmark,
-        "FPCIL trains its extractor on the real images of the first task and on synthetic images of the "
-        f"classes to come, {source}.",
-    ]
+    return f"synthetic images of {classes}, {source}"
 
 
 def _default_sheet(workdir: pathlib.Path, config: Mapping[str, Any]) -> pathlib.Path:

@@ -142,6 +142,38 @@ def test_a_data_set_that_the_config_names_gives_the_contact_sheet_and_the_senten
     assert f"from the data set {tmp_path}, those that its filter good keeps." in page
 
 
+@pytest.mark.parametrize(
+    ("extractor", "chosen", "sentence"),
+    [
+        (
+            "shuffled_labels",
+            {},
+            "The controls train their extractors on the real images of the first task and on ",
+        ),
+        ("known_classes", {}, "synthetic images of the classes to come, from the generator digits."),
+        (
+            "future_proof",
+            {"classes": ["oak", "fir"]},
+            "synthetic images of oak, fir, from the generator digits.",
+        ),
+        (
+            "future_proof",
+            {"source": "others", "classes": ["oak"], "images_a_class": 7, "known_share": 1.0},
+            "real images of oak (7 of each), from the data set others.",
+        ),
+        ("future_proof", {"known_share": 0.5}, "synthetic images of 50 % of the classes to come, from"),
+    ],
+)
+def test_a_page_tells_which_images_stood_beside_those_of_the_first_task(
+    tmp_path, extractor, chosen, sentence
+):
+    results = results_of([run("ncm", "plain", 0, 0.5), run("ncm", extractor, 0, 0.5)])
+    results["config"] |= {"synthetic": {"path": None, "model": "digits"}, "future_proof": chosen}
+    page = report.write_report(tmp_path, results).read_text()
+    assert sentence in page
+    assert "No synthetic images" not in page
+
+
 def test_extractors_stand_in_one_order_whatever_that_of_the_runs(results):
     results["runs"].reverse()
     assert [entry["extractor"] for entry in report.summarise(results["runs"])] == [
