@@ -28,7 +28,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcil import files, incremental, keys, real_images
+from jaxcil import files, incremental, keys, real_images, recipe
 from jaxcil.data import augment
 from jaxcil.evaluation import metrics, plots, report, result_writers
 from jaxcil.evaluation.finished_runs import SCHEMA
@@ -63,6 +63,10 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     workdir = files.writable_directory(workdir)
     check(config)
     benchmark = load_benchmark(config)
+    recipe.check_images(config.extractor, benchmark.shape)
+    mesh.training_mesh(
+        len(config.seeds), batch_size=config.extractor.batch_size
+    )  # refuses what does not divide
     remember_config(config, workdir)
     remember_data(workdir, real_train=_seen(benchmark.train), real_test=_seen(benchmark.test))
     extra = None
@@ -136,7 +140,7 @@ def _evaluate_heads(
                     first_scores,
                 )
             files.write_json(path, incremental.to_json(measured))
-            shutil.rmtree(folder / f"{name}-{method}")  # gigabytes, for large buffers
+        shutil.rmtree(folder / f"{name}-{method}", ignore_errors=True)  # gigabytes, for large buffers
         measured = incremental.from_json(files.read_json(path))
         entries += [
             {
@@ -153,6 +157,7 @@ def _evaluate_heads(
 def _features(
     featurise: Callable[..., jax.Array], variables: Any, benchmark: Benchmark
 ) -> incremental.FrozenFeatures:
+    variables = mesh.place(variables, mesh.everywhere(mesh.generation_mesh()))
     train, test = (
         real_images.features(functools.partial(featurise, variables), split, benchmark.shape[0])
         for split in (benchmark.train, benchmark.test)

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -89,16 +89,24 @@ def train_extractor(
         task, learner = _first_task(learner, benchmark, extra, name)
         parts = _parts(config, learner, task, name)
         run_keys = jnp.stack([keys.root_key(seed) for seed in config.seeds])
-        mesh = meshes.training_mesh(len(run_keys), batch_size=settings.batch_size)
         data: Any = learner.data
+        mesh = meshes.training_mesh(
+            len(run_keys), batch_size=settings.batch_size, resident=data.images.nbytes
+        )
         if benchmark.train.images is None:
             labels = np.asarray(learner.data.labels[len(benchmark.train.labels) :])
             shown = extra and extra._replace(labels=labels)  # shuffled, for one control
             places = meshes.places_here(mesh, settings.batch_size)
-            data = real_images.streamed(benchmark, shown, parts, config.stream, places)
+            data = real_images.streamed(benchmark, shown, parts, learner.steps, config.stream, places)
         with (
             Checkpoints(folder) as checkpoints,
-            Progress(f"extractor {name}", learner.steps, "step", scalars=workdir / "tensorboard") as progress,
+            Progress(
+                f"extractor {name}",
+                learner.steps,
+                "step",
+                checkpoints.done,
+                scalars=workdir / "tensorboard",
+            ) as progress,
         ):
             states = loop.train(
                 chunk_program,
@@ -113,9 +121,10 @@ def train_extractor(
                 checkpoints=checkpoints,
                 tell=lambda told: progress.reach(told.done, told.note, told.means),
             )
-        frozen = Frozen(*learner.frozen(states))
-        saved_extractor.save(folder, frozen)
-        shutil.rmtree(folder)
+        saved_extractor.save(folder, Frozen(*learner.frozen(states)))
+        # as a later call would have it: on one device, whatever devices it was trained on
+        frozen = cast(Frozen, saved_extractor.load(folder))
+    shutil.rmtree(folder, ignore_errors=True)
     return [jax.tree.map(lambda leaf, n=n: leaf[n], frozen) for n in range(len(config.seeds))]
 
 

@@ -15,6 +15,7 @@ from jaxcil.data.records import Records
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.future_images import Auxiliary
 from jaxcil.learners.fpcil import Images
+from jaxcil.parallel import mesh as meshes
 from jaxcil.scenario import Scenario, check_images, make_scenario
 
 HELD_OUT_SHARE = 0.1
@@ -29,13 +30,14 @@ class Split(NamedTuple):
     records: Records | None = None  # with the same labels
     crop: streams.Crop = "whole"  # of streamed images that are looked at in their order
 
-    def blocks(self, side: int) -> Iterator[np.ndarray]:
+    def blocks(self, side: int, multiple: int = 1) -> Iterator[np.ndarray]:
         """All images in their order, uint8 [B, H, W, 3] of one B, the last block filled up with black ones.
 
         Args:
           side: of streamed images.
+          multiple: B is one of it.
         """
-        size = min(BLOCK, len(self.labels))
+        size = -(-min(BLOCK, len(self.labels)) // multiple) * multiple
         if self.images is None:
             yield from (block.images for block in streams.in_order(self.records, side, size, crop=self.crop))  # type: ignore[arg-type]
             return
@@ -110,18 +112,20 @@ def streamed(
     benchmark: Benchmark,
     extra: Auxiliary | None,
     parts: list[batches.Part],
+    steps: int,
     crop: streams.Crop,
     places: range | None = None,
 ) -> Callable[[int, int], Images]:
     """The batches of a first training whose real images are streamed, the same for all runs.
 
-    While a chunk is trained on, the one behind it is read. Auxiliary images are spread evenly over a batch, so that
-    processes that share it read about as many real ones each.
+    While a chunk is trained on, the one behind it is read; both stand in host memory. Auxiliary images are spread
+    evenly over a batch, so that processes that share it read about as many real ones each.
 
     Args:
       benchmark: of streamed images.
       extra: the auxiliary images.
       parts: the first has rows of real images alone, the second, if any, rows of auxiliary ones behind them.
+      steps: of the training; no chunk is read ahead that begins behind them.
       crop: of real training images.
       places: of every batch, those that are read here; None: all.
 
@@ -149,11 +153,10 @@ def streamed(
     ahead: dict[tuple[int, int], concurrent.futures.Future[Images]] = {}
 
     def read(first: int, count: int) -> Images:
-        block = stream.chunk(first, count, parts[0].size)
         images = np.empty((count, len(mine), *benchmark.shape, 3), np.uint8)
         labels = np.empty((count, len(mine)), np.int32)
-        images[:, ~here] = block.images.reshape(count, len(reals), *benchmark.shape, 3)
-        labels[:, ~here] = block.labels.reshape(count, len(reals))
+        for step, block in enumerate(stream.steps(first, count, parts[0].size)):
+            images[step, ~here], labels[step, ~here] = block
         if extra is not None and here.any():
             rows = batches.schedule(other_key, parts[1].rows, parts[1].size, first, count)[:, others] - real
             images[:, here], labels[:, here] = extra.images[rows], extra.labels[rows]
@@ -163,15 +166,18 @@ def streamed(
     def chunk(first: int, count: int) -> Images:
         wanted = ahead.pop((first, count), None) or reader.submit(read, first, count)
         found = wanted.result()
-        ahead[first + count, count] = reader.submit(read, first + count, count)
+        if first + count < steps:
+            ahead[first + count, count] = reader.submit(read, first + count, count)
         return found
 
     return chunk
 
 
 def features(featurise: Callable[[Array], Array], split: Split, side: int) -> Array:
-    """Features [N, D] of all images of a split, block by block."""
-    found = [np.asarray(featurise(jnp.asarray(block))) for block in split.blocks(side)]
+    """Features [N, D] of all images of a split, block by block, each spread over the devices of this process."""
+    mesh = meshes.generation_mesh()
+    blocks = split.blocks(side, meshes.data_devices(mesh))
+    found = [np.asarray(featurise(meshes.shard_batch(mesh, block))) for block in blocks]
     return jnp.asarray(np.concatenate(found)[: len(split.labels)])
 
 

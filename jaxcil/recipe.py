@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxcil import keys
 from jaxcil.data.augment import Augmentation
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.extractors.classifier import Cosine, Linear
@@ -28,6 +30,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet18_pycil": functools.partial(ResNet18, stem="pycil"),
     "resnet18_imagenet": functools.partial(ResNet18, stem="imagenet"),
 }
+SIGNED = ("resnet32_lucir", "resnet32_podnet")  # no ReLU at their end: features of both signs
 CLASSIFIERS = {"linear": Linear, "cosine": Cosine}
 DTYPES = ("float32", "bfloat16")
 
@@ -105,6 +108,12 @@ def check(settings: Any) -> None:
         if settings[field] is not None and settings[field] < 1:
             raise InputError(f"extractor.{field} must be at least 1, got {settings[field]}")
     training(settings, first_task_images=settings.batch_size)
+
+
+def check_images(settings: Any, shape: tuple[int, int]) -> None:
+    """Refuses an augmentation of `extractor` of a config that images of this height and width do not allow."""
+    images = jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32)
+    jax.eval_shape(Augmentation(**settings.augmentation), keys.root_key(0), images)
     if not 0 <= settings.label_smoothing < 1:
         raise InputError(f"extractor.label_smoothing must lie in [0, 1), got {settings.label_smoothing}")
     if settings.average_decay is not None and not 0 <= settings.average_decay < 1:

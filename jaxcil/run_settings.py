@@ -171,6 +171,7 @@ def check(config: Any) -> None:
         raise InputError(f"image_size must be at least 1, got {config.image_size}")
     _check_head_options(config)
     recipe.check(config.extractor)
+    _check_signs(config)
     _check_future_proof(config)
     if config.stream is not None:
         _check_stream(config)
@@ -185,6 +186,18 @@ def _check_head_options(config: Any) -> None:
                 raise unknown_name(f"option of {name}", option, HEADS[name].options)
     for name in config.heads:
         make_head(name, np.zeros(1, np.int32), **config.head_options.get(name, {}))  # refuses bad values
+
+
+def _check_signs(config: Any) -> None:
+    """FeCAM would refuse the features itself, but after the training."""
+    for name in config.heads:
+        if HEADS[name].maker is not heads.fecam or config.extractor.network not in recipe.SIGNED:
+            continue
+        if {**_options(name), **config.head_options.get(name, {})}["beta"] != 1:
+            raise InputError(
+                f"{name}'s Tukey transform needs features >= 0, and those of {config.extractor.network} have both "
+                f"signs; switch it off with head_options.{name}.beta=1.0, or take another network or other heads"
+            )
 
 
 def _check_stream(config: Any) -> None:

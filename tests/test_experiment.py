@@ -1,7 +1,5 @@
 """A whole run: its files, what it refuses, and that a run which was stopped ends in the same results."""
 
-import json
-import pathlib
 import shutil
 
 import numpy as np
@@ -12,6 +10,7 @@ from jaxcil.cli.main import parse
 from jaxcil.data import datasets
 from jaxcil.errors import InputError
 from jaxcil.future_images import auxiliary
+from jaxcil.run_settings import defaults
 from jaxcil.synthesis import filters, store
 from jaxcil.synthesis.manifest import read_manifest
 
@@ -212,6 +211,10 @@ def test_a_workdir_of_another_config_is_refused_with_the_difference(finished, ma
         ("synthetic.path=nowhere", "nowhere"),
         ("extractor.steps=0", r"extractor\.steps must be at least 1"),
         ("dataset=mnist", "no data set 'mnist'"),
+        (
+            "extractor.network=resnet32_podnet",
+            r"both signs; switch it off with head_options\.fecam\.beta=1\.0",
+        ),
     ],
     ids=lambda value: value.partition("=")[0] if "=" in value else "",
 )
@@ -224,6 +227,13 @@ def test_what_cannot_be_done_is_refused_before_anything_compiles(
     monkeypatch.setattr(experiment.loop, "program", never)
     with pytest.raises(InputError, match=message):
         experiment.run(make_config(change), tmp_path / "run")
+
+
+def test_a_border_that_images_cannot_mirror_is_refused_before_images_are_drawn(make_config, tmp_path):
+    config = make_config("extractor.augmentation.crop=16", "extractor.augmentation.border=reflect")
+    with pytest.raises(InputError, match="a border of 16 pixels cannot mirror images of 16 x 16"):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "synthetic").exists()
 
 
 def test_a_class_without_images_is_refused_by_name(make_config, tmp_path):
@@ -239,9 +249,8 @@ def test_a_class_without_images_is_refused_by_name(make_config, tmp_path):
 
 
 def test_the_run_can_be_started_from_the_config_that_it_wrote(finished, make_config):
-    assert json.loads((pathlib.Path(finished) / "config.json").read_text()) == json.loads(
-        make_config().to_json()
-    )
+    config, _ = parse([f"--config={finished / 'config.json'}"], defaults())
+    assert config.to_dict() == make_config().to_dict()
 
 
 def test_only_the_images_that_a_filter_keeps_are_trained_on_and_the_results_say_so(

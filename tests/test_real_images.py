@@ -1,5 +1,6 @@
 """Real images of a run: resident and streamed ones are the same to a training and to an extractor."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,9 +46,14 @@ def test_streamed_images_have_the_labels_and_the_order_of_resident_ones(folder):
         np.testing.assert_array_equal(one.labels, other.labels)
         blocks = [np.concatenate(list(split.blocks(8))) for split in (one, other)]
         np.testing.assert_array_equal(*blocks)
-        seen = real_images.features(lambda images: images[:, 0, 0, :1].astype(jnp.float32), one, 8)
+        seen = real_images.features(corner, one, 8)
         assert seen.shape == (len(one.labels), 1)
         np.testing.assert_array_equal(3 - np.asarray(seen)[:, 0] // 10, one.labels)  # the order is reversed
+
+
+def corner(images):
+    assert len(images.sharding.device_set) == jax.device_count()
+    return images[:, 0, 0, :1].astype(jnp.float32)
 
 
 def test_a_streamed_batch_has_first_classes_and_auxiliary_images_in_their_share(folder):
@@ -59,7 +65,7 @@ def test_a_streamed_batch_has_first_classes_and_auxiliary_images_in_their_share(
     task, learner = extractor_training._first_task(learner, benchmark, extra, "future_proof")
     parts = extractor_training._parts(made, learner, task, "future_proof")
     assert [part.size for part in parts] == [3, 1]
-    chunk = real_images.streamed(benchmark, extra, parts, "whole")
+    chunk = real_images.streamed(benchmark, extra, parts, 6, "whole")
     images, labels, synthetic = chunk(0, 5)
     np.testing.assert_array_equal(synthetic, np.broadcast_to([False, False, False, True], (5, 4)))
     assert (images[synthetic] == 99).all()
@@ -74,7 +80,7 @@ def test_a_streamed_batch_has_first_classes_and_auxiliary_images_in_their_share(
 def test_streams_of_real_images_alone_need_no_auxiliary_ones(folder):
     benchmark = real_images.load_benchmark(config(folder, stream="whole", image_size=8))
     rows = np.flatnonzero(benchmark.train.labels < 2).astype(np.int32)
-    shown = real_images.streamed(benchmark, None, [Part(np.append(rows, -1), 4)], "whole")(0, 3)
+    shown = real_images.streamed(benchmark, None, [Part(np.append(rows, -1), 4)], 3, "whole")(0, 3)
     assert shown.images.shape == (3, 4, 8, 8, 3)
     assert not shown.synthetic.any()
 

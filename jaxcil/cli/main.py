@@ -6,6 +6,7 @@ message; 75: interrupted.
 
 import importlib
 import importlib.util
+import json
 import pathlib
 import re
 import signal
@@ -33,6 +34,7 @@ VERBS = {
 }
 RESUMED = ("run", "generate", "import-images", "train-generator", "compare-samplers", "evaluate-synthetic")
 INTERRUPTED = 75
+OPTIONAL = ("head_options.", "synthetic.")  # fields that a config may leave out
 NONE = re.compile(r"--config\.[^=]+=(none|None)$")  # flags have no way to say it
 
 
@@ -70,11 +72,13 @@ def _dispatch(arguments: list[str]) -> None:
     module.main(rest)
 
 
-def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
+def parse(arguments: list[str], base: Any = None, **others: Any) -> tuple[Any, dict[str, Any]]:
     """Reads `--config`, its overrides and the flags of a verb.
 
     Args:
       arguments: those behind the verb.
+      base: a ConfigDict with every field of the verb's configs. With it, a config may also be the config.json that a
+        workdir holds.
       **others: name and default of every other flag; a default of None makes it required. All are strings.
 
     Returns:
@@ -90,36 +94,35 @@ def parse(arguments: list[str], **others: Any) -> tuple[Any, dict[str, Any]]:
     arguments = [*{argument.partition("=")[0]: argument for argument in _joined(arguments)}.values()]
     cleared = [argument for argument in arguments if NONE.match(argument)]
     arguments = [argument for argument in arguments if argument not in cleared]
-    arguments = _with_known_fields([_resolved(argument) for argument in arguments])
+    config = _loaded([argument for argument in arguments if argument.startswith("--config=")], base)
+    arguments = [
+        _checked(argument, _fields(config)) for argument in arguments if not argument.startswith("--config=")
+    ]
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
     for name, default in others.items():
         flags.DEFINE_string(name, default, "", flag_values=values)
-    before, sys.argv = sys.argv, ["jaxcil", *arguments]  # ml_collections looks for overrides there
+    line = ["jaxcil", *arguments]
     try:
-        left = values(sys.argv)[1:]
+        config_flags.DEFINE_config_dict("config", config, lock_config=True, flag_values=values, sys_argv=line)
+        left = values(line)[1:]
     except (flags.Error, TypeError, ValueError) as error:
         raise InputError(str(error)) from None
-    finally:
-        sys.argv = before
     if left:
         raise InputError(f"unexpected {' '.join(left)!r}; every argument starts with --")
-    if values["config"].value is None:
-        raise InputError(f"--config is missing; give a file, or one of: {', '.join(sorted(_shipped()))}")
     for name, default in others.items():
         if values[name].value is None or (default is None and not values[name].value):
             raise InputError(f"--{name} is missing")
     for argument in cleared:
-        _clear(values["config"].value, argument.partition("=")[0].removeprefix("--config."))
-    return values["config"].value, {name: values[name].value for name in others}
+        _clear(config, argument.partition("=")[0].removeprefix("--config."), base)
+    return config, {name: values[name].value for name in others}
 
 
-def _clear(config: Any, field: str) -> None:
+def _clear(config: Any, field: str, base: Any) -> None:
     """Sets a field to None, where nothing or a number may stand."""
-    known = _fields(config)
+    known, usual = _fields(config), {} if base is None else _fields(base)
     if field not in known:
         raise unknown_name("config field", field, known)
-    if isinstance(known[field], bool | tuple | str):
+    if isinstance(known[field], bool | tuple | str) and usual.get(field, known[field]) is not None:
         raise InputError(f"--config.{field} cannot be none; it is {known[field]!r}")
     with config.unlocked():
         config.update_from_flattened_dict({field: None})
@@ -147,43 +150,70 @@ def _shipped() -> dict[str, pathlib.Path]:
     return {}
 
 
-def _resolved(argument: str) -> str:
-    """The argument, with the path in place of the name of a shipped config."""
-    if not argument.startswith("--config="):
-        return argument
-    name = argument.partition("=")[2]
-    if pathlib.Path(name).is_file():
-        return argument
-    shipped = _shipped()
-    stem = pathlib.Path(name).name.removesuffix(".py")
+def _loaded(given: list[str], base: Any) -> Any:
+    """The config of a file, a shipped config's name or a run's config.json."""
+    if not given:
+        raise InputError(f"--config is missing; give a file, or one of: {', '.join(sorted(_shipped()))}")
+    path = _found(given[-1].partition("=")[2])
+    config = _from_json(path, base) if base is not None and path.suffix == ".json" else _from_python(path)
+    if base is not None:
+        fields = _fields(config)
+        for field in _fields(base):
+            if field not in fields and not field.startswith(OPTIONAL):
+                raise InputError(
+                    f"{path} has no field {field}, so it is the config of another verb, or not a whole one: begin with "
+                    "defaults() of jaxcil.run_settings"
+                )
+    return config
+
+
+def _found(name: str) -> pathlib.Path:
+    path, shipped = pathlib.Path(name), _shipped()
+    if path.is_file():
+        return path
+    stem = path.name.removesuffix(".py")
     if stem not in shipped:
         raise InputError(f"{unknown_name('config', name, sorted(shipped))} Or give the path of a file.")
-    return f"--config={shipped[stem]}"
+    return shipped[stem]
 
 
-def _with_known_fields(arguments: list[str]) -> list[str]:
-    """Refuses overrides of fields that the config does not have, and lets lists of words go without quotes.
-
-    ml_collections takes `--config.seeds=0,1` but wants `--config.heads="('ncm','fecam')"`.
-    """
-    files = [argument.partition("=")[2] for argument in arguments if argument.startswith("--config=")]
-    if not files:
-        return arguments
-    spec = importlib.util.spec_from_file_location("config", files[-1])
+def _from_python(path: pathlib.Path) -> Any:
+    spec = importlib.util.spec_from_file_location("config", path)
     if spec is None or spec.loader is None:
-        raise InputError(f"{files[-1]} is not a Python file")
+        raise InputError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever a user's file may raise
-        raise InputError(f"{files[-1]} cannot be read as Python: {error!r}") from None
+        raise InputError(f"{path} cannot be read as Python: {error!r}") from None
     if not hasattr(module, "get_config"):
-        raise InputError(f"{files[-1]} is not a config: it has no get_config()")
-    known = _fields(module.get_config())
-    return [_checked(argument, known) for argument in arguments]
+        raise InputError(f"{path} is not a config: it has no get_config()")
+    return module.get_config()
+
+
+def _from_json(path: pathlib.Path, base: Any) -> Any:
+    """A copy of the base with the values of a file; JSON has lists for tuples."""
+    from ml_collections import ConfigDict
+
+    config = ConfigDict(base).unlock()
+    try:
+        config.update(_tuples(json.loads(path.read_text())))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a config that a run has written: {error}") from None
+    return config
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _checked(argument: str, known: dict[str, Any]) -> str:
+    """Refuses overrides of fields that the config does not have, and lets lists of words go without quotes.
+
+    ml_collections takes `--config.seeds=0,1` but wants `--config.heads="('ncm','fecam')"`.
+    """
     flag, _, text = argument.partition("=")
     if not flag.startswith("--config."):
         return argument
@@ -192,6 +222,8 @@ def _checked(argument: str, known: dict[str, Any]) -> str:
         raise unknown_name("config field", field, known)
     items = known[field] if isinstance(known[field], tuple) else None
     letters = any(character.isalpha() for character in text)
+    if items is not None and not text:
+        return f"{flag}=()"
     words = items is not None and (any(isinstance(item, str) for item in items) or (not items and letters))
     if words and not text.startswith(("(", "[", "'", '"')):
         return f"{flag}={tuple(word.strip() for word in text.split(','))!r}"

@@ -2,6 +2,7 @@
 
 Trains an extractor on the first classes, with and without images of the classes to come, runs heads on it over
 all tasks, and writes results.json, report.html and pictures into DIR. Given again, it goes on where it was.
+FILE is a Python file, the name of a shipped one, or the config.json of another run.
 """
 
 from jaxcil.cli.main import parse
@@ -10,8 +11,10 @@ from jaxcil.workdir import locked
 
 def main(arguments: list[str]) -> None:
     """Runs and prints the table and where the report is."""
-    config, others = parse(arguments, workdir=None)
-    from jaxcil import experiment  # here, so that a mistyped flag is told at once
+    from jaxcil.run_settings import defaults  # here and below, so that --help comes at once
+
+    config, others = parse(arguments, defaults(), workdir=None)
+    from jaxcil import experiment
     from jaxcil.evaluation import report
     from jaxcil.parallel import mesh
 

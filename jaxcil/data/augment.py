@@ -1,5 +1,6 @@
 """Images on their way into a network: number format and random changes, inside jit."""
 
+import functools
 from typing import Any, Literal
 
 import flax.struct
@@ -16,7 +17,12 @@ from jaxcil.data.autoaugment import autoaugment
 from jaxcil.data.trivial_augment import trivial_augment
 from jaxcil.errors import InputError, unknown_name
 
-POLICIES = {"autoaugment": autoaugment, "trivial_augment": trivial_augment, "augmix": augmix}
+POLICIES = {
+    "autoaugment": autoaugment,
+    "trivial_augment": trivial_augment,
+    "trivial_augment_bilinear": functools.partial(trivial_augment, interpolation="bilinear"),
+    "augmix": augmix,
+}
 
 
 def to_float(images: Array) -> Array:
@@ -52,15 +58,15 @@ class Augmentation:
     them. (torchvision jitters in a random order.)
 
     Recipes: PyCIL's and PODNet's crop=4, flip=True, brightness=63 / 255, with policy="autoaugment" and cutout=16
-    for its FOSTER and FeTrIL; ACIL's crop=4, flip=True, policy="trivial_augment"; FeTrIL's own on ImageNet
-    random_resized_crop=True, flip=True, then policy="augmix" in place of flip.
+    for its FOSTER and FeTrIL; ACIL's crop=4, flip=True, policy="trivial_augment_bilinear"; FeTrIL's own on
+    ImageNet random_resized_crop=True, flip=True, then policy="augmix" in place of flip.
 
     Attributes:
       crop: pixels of padding of `crops.padded_crop`.
       border: what the crop shows outside the image: "black", "edge" or "reflect".
       flip: left and right exchanged in half of the images.
-      policy: "autoaugment" (the policy of CIFAR-10), "trivial_augment" (wide ranges) or "augmix" (severity 5,
-        chains of 7).
+      policy: "autoaugment" (the policy of CIFAR-10), "trivial_augment" (wide ranges; with "_bilinear" moved images
+        are interpolated) or "augmix" (severity 5, chains of 7).
       cutout: side of a black square in pixels.
       random_resized_crop: a rectangle of 8 to 100 percent of the area, scaled to the image's size.
       brightness: factor uniform in [max(0, 1 - brightness), 1 + brightness], as the two below.
@@ -77,8 +83,8 @@ class Augmentation:
     crop: int = flax.struct.field(pytree_node=False, default=0)
     border: Literal["black", "edge", "reflect"] = flax.struct.field(pytree_node=False, default="black")
     flip: bool = flax.struct.field(pytree_node=False, default=False)
-    policy: Literal["autoaugment", "trivial_augment", "augmix"] | None = flax.struct.field(
-        pytree_node=False, default=None
+    policy: Literal["autoaugment", "trivial_augment", "trivial_augment_bilinear", "augmix"] | None = (
+        flax.struct.field(pytree_node=False, default=None)
     )
     cutout: int = flax.struct.field(pytree_node=False, default=0)
     random_resized_crop: bool = flax.struct.field(pytree_node=False, default=False)

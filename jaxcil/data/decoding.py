@@ -9,6 +9,10 @@ from jaxcil.errors import InputError
 
 # Of the short side, before the middle is cut out: 256 for 224, as ImageNet is evaluated since AlexNet.
 MARGIN = 256 / 224
+# Modes of Pillow whose values RGB would cut off at 255.
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+# What stands behind transparent pixels.
+GROUND = "white"
 # Share of the area and ratio of width to height of a random crop (Szegedy et al., CVPR 2015, section 6).
 AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
@@ -16,16 +20,33 @@ TRIES = 10
 
 
 def decoded(data: bytes, where: str) -> Image.Image:
-    """The image in RGB.
+    """The image in RGB: grey in all three channels, transparent pixels over white.
+
+    It is not turned as its EXIF says, since neither TFDS nor torchvision does it, whose figures are compared with;
+    `jaxcil import-images` turns.
 
     Raises:
-      InputError: the bytes are none of an image; `where` says whose.
+      InputError: the bytes are none of an image, or of one with more than 8 bits a channel, which would be cut off;
+        `where` says whose.
     """
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            return opened.convert("RGB")
+            if opened.mode not in DEEP:
+                return in_rgb(opened)
+            mode = opened.mode
     except (UnidentifiedImageError, OSError, SyntaxError) as error:  # SyntaxError: of a broken PNG
         raise InputError(f"{where} cannot be read as an image: {error}") from None
+    raise InputError(
+        f"{where} has pixels of mode {mode}; expected 8 bits a channel. Convert the images first."
+    )
+
+
+def in_rgb(image: Image.Image) -> Image.Image:
+    """An opened image in RGB, transparent pixels over `GROUND`."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, GROUND), image)
+    return image.convert("RGB")
 
 
 def whole(image: Image.Image, size: int) -> np.ndarray:

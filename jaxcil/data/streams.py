@@ -72,31 +72,33 @@ class Stream:
         self._batch_size = 0
         self._iterator: Any = None
 
-    def chunk(self, first: int, count: int, batch_size: int) -> Block:
-        """The batches of steps first ... first + count - 1, one after the other.
+    def steps(self, first: int, count: int, batch_size: int) -> Iterator[Block]:
+        """The batches of steps first ... first + count - 1.
 
-        Going on where the last chunk ended takes what was read ahead; any other step costs no more than that.
+        Going on where the last steps ended takes what was read ahead; any other step costs no more than that.
 
         Args:
           first: number of the first step.
           count: S.
           batch_size: B over all processes; B' of its places are read here.
 
-        Returns:
-          Images [S * B', size, size, 3] and labels [S * B'].
+        Yields:
+          S times images [B', size, size, 3] and labels [B'].
 
         Raises:
           InputError: the batch does not have the places, or an image cannot be read.
         """
         if not self._mine_of(batch_size):
-            return Block(np.zeros((0, self._size, self._size, 3), np.uint8), np.zeros(0, np.int32))
+            nothing = Block(np.zeros((0, self._size, self._size, 3), np.uint8), np.zeros(0, np.int32))
+            yield from [nothing] * count
+            return
         if self._batch_size != batch_size:
             self._iterator, self._batch_size = self.iterator(batch_size), batch_size
         state = {"next_index": first * len(self._mine_of(batch_size))}
         if self._iterator.get_state() != state:
             self._iterator.set_state(state)
-        blocks = [next(self._iterator) for _ in range(count)]
-        return Block(*(np.concatenate(parts) for parts in zip(*blocks)))
+        for _ in range(count):
+            yield next(self._iterator)
 
     def iterator(self, batch_size: int) -> Any:
         """Grain's iterator over the blocks of single steps, without end.

@@ -2,7 +2,8 @@
 
 One operation an image, each of the fourteen with the same probability, at one of 31 magnitudes with the same
 probability, with a random sign. Ranges, truncated pixels and black borders are those of torchvision's
-`TrivialAugmentWide`, with which the analytic-learning codes (ACIL, DS-AL) train.
+`TrivialAugmentWide`. Its default takes the nearest pixel where an image is moved; the analytic-learning codes (ACIL,
+DS-AL) interpolate between four.
 """
 
 import jax
@@ -15,17 +16,18 @@ from jaxcil.data import operations
 MAGNITUDES = 31
 
 
-def trivial_augment(keys: Array, levels: Array) -> Array:
+def trivial_augment(keys: Array, levels: Array, interpolation: operations.Interpolation = "nearest") -> Array:
     """The policy on images of grey levels.
 
     Args:
       keys: [B], one an image.
       levels: uint8 [B, H, W, 3].
+      interpolation: "nearest" or "bilinear", of shears, translations and rotations.
 
     Returns:
       uint8 [B, H, W, 3].
     """
-    return operations.apply(levels, *draw(keys), fill=0, interpolation="nearest")
+    return operations.apply(levels, *draw(keys), fill=0, interpolation=interpolation)
 
 
 def draw(keys: Array) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ share that work without talking. The axes are Auto: the compiler propagates shar
 
 import math
 import os
+import pathlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from jaxcil.errors import InputError
 
 SWEEP, DATA = "sweep", "data"
 MOST_CPU_DEVICES = 8
+CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")  # microseconds of every so many, or "max"
 
 
 def one_device_a_core() -> None:
@@ -34,11 +36,25 @@ def one_device_a_core() -> None:
     """
     told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not told and jax.config.jax_num_cpu_devices < 0:  # type: ignore[attr-defined]
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        jax.config.update("jax_num_cpu_devices", min(cores, MOST_CPU_DEVICES))
+        jax.config.update("jax_num_cpu_devices", min(_cores(), MOST_CPU_DEVICES))
 
 
-def training_mesh(runs: int = 1, devices: list[Any] | None = None, batch_size: int | None = None) -> Mesh:
+def _cores() -> int:
+    """Cores that this process may use: of those it sees, no more than a container is given time on."""
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+        return seen if quota == "max" else min(seen, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no control groups, or of another version
+        return seen
+
+
+def training_mesh(
+    runs: int = 1,
+    devices: list[Any] | None = None,
+    batch_size: int | None = None,
+    resident: int = 0,
+) -> Mesh:
     """A mesh over all devices for `runs` trainings side by side.
 
     Runs are spread first, since they need no communication: the sweep axis is the greatest common divisor
@@ -49,12 +65,23 @@ def training_mesh(runs: int = 1, devices: list[Any] | None = None, batch_size: i
       devices: those to use; None takes all of all processes.
       batch_size: of a run. Of CPUs, which are as many as there are cores, some are left idle where they do not divide
         it; other devices are too dear for that.
+      resident: bytes that every device holds. As many CPUs are left idle as would fill more than half of the memory.
+
+    Raises:
+      InputError: the batch does not divide over the devices.
     """
     devices = jax.devices() if devices is None else devices
-    if batch_size is not None and jax.process_count() == 1 and devices[0].platform == "cpu":
-        fitting = (n for n in range(len(devices), 0, -1) if batch_size % (n // math.gcd(runs, n)) == 0)
-        devices = devices[: next(fitting)]
+    if jax.process_count() == 1 and devices[0].platform == "cpu":
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        devices = devices[: max(1, memory // 2 // max(resident, 1))]
+        if batch_size is not None:
+            fitting = (n for n in range(len(devices), 0, -1) if batch_size % (n // math.gcd(runs, n)) == 0)
+            devices = devices[: next(fitting)]
     sweep = math.gcd(runs, len(devices))
+    if batch_size is not None and batch_size % (len(devices) // sweep):
+        raise InputError(
+            f"a batch of {batch_size} images does not divide over {len(devices) // sweep} devices; take a multiple"
+        )
     shape = (sweep, len(devices) // sweep)
     return jax.make_mesh(shape, (SWEEP, DATA), axis_types=(AxisType.Auto,) * 2, devices=devices)
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxcil import files
+from jaxcil.data import decoding
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.progress import Progress
 from jaxcil.synthesis import card, manifest, prompts, requests, sources, store
@@ -23,8 +24,6 @@ from jaxcil.synthesis import card, manifest, prompts, requests, sources, store
 # Decoders that may see the bytes; Pillow has others that start programs or read what no tool writes for images.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-# What stands behind transparent pixels.
-GROUND = "white"
 
 
 def import_images(
@@ -72,7 +71,10 @@ def import_images(
     size = (image_size, image_size) if image_size else _first_size(images[0][0])
     config = {
         "sources": sources.checksums(list(itertools.chain(*images))),
-        "pixels": {"resize": "central square, lanczos" if image_size else None, "behind_alpha": GROUND},
+        "pixels": {
+            "resize": "central square, lanczos" if image_size else None,
+            "behind_alpha": decoding.GROUND,
+        },
         "image_size": list(size),
         "shard_size": shard_size,
     }
@@ -114,11 +116,7 @@ def decode(data: bytes, name: str) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         frames, mode = getattr(image, "n_frames", 1), image.mode
         if frames == 1 and mode in MODES:
-            image = ImageOps.exif_transpose(image)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, GROUND), image)
-            return image.convert("RGB")
+            return decoding.in_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise InputError(f"{name} is no image of a known kind ({', '.join(FORMATS)}). Take it out.") from None
     except MemoryError:

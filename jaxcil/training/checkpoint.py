@@ -27,6 +27,11 @@ class Checkpoints:
         """Closes them."""
         self._manager.close()
 
+    @property
+    def done(self) -> int:
+        """Number of steps of the newest state, 0 without one."""
+        return self._manager.latest_step() or 0
+
     def save(self, step: int, tree: Any) -> None:
         """Keeps the state after that many steps and drops the one before."""
         dtypes = ocp.args.JsonSave({"leaves": _dtypes(tree)})

@@ -169,11 +169,11 @@ def train(
     step_keys = meshes.place(step_keys, meshes.per_run(mesh))
     while done < steps:
         if draw is None:
-            shown, placed = meshes.place_here(data(done, chunk), mesh, batch_size), None
+            given = meshes.place_here(data(done, chunk), mesh, batch_size), None
         else:
-            shown = data
-            placed = meshes.place(draw(batch_keys, done, chunk), meshes.per_step_run_and_image(mesh))
-        states, metrics = chunk_program(states, shown, placed, step_keys, np.int32(done), np.int32(steps))
+            given = data, meshes.place(draw(batch_keys, done, chunk), meshes.per_step_run_and_image(mesh))
+        states, metrics = chunk_program(states, *given, step_keys, np.int32(done), np.int32(steps))
+        del given  # or the next chunk would stand beside this one
         states = meshes.place(
             states, meshes.per_run(mesh)
         )  # or the next chunk would compile for another sharding

@@ -7,6 +7,7 @@ import pytest
 
 from jaxcil.cli import main as command
 from jaxcil.errors import InputError
+from jaxcil.run_settings import defaults
 
 
 def call(capsys, *arguments):
@@ -121,7 +122,46 @@ def test_a_number_can_be_taken_back_on_the_command_line():
         ["--config=quickstart", "--config.extractor.steps=none", "--config.extractor.epochs", "3"]
     )
     assert (config.extractor.steps, config.extractor.epochs) == (None, 3)
+    config, _ = command.parse(
+        ["--config=fecam_cifar100", "--config.extractor.augmentation.policy=none"], defaults()
+    )
+    assert config.extractor.augmentation.policy is None
     with pytest.raises(InputError, match="dataset cannot be none; it is 'digits'"):
         command.parse(["--config=quickstart", "--config.dataset=none"])
     with pytest.raises(InputError, match=r"no config field 'extractor\.stepps'"):
         command.parse(["--config=quickstart", "--config.extractor.stepps=none"])
+
+
+def test_of_a_field_given_twice_the_last_value_counts():
+    config, _ = command.parse(
+        [
+            *("--config=quickstart", "--config.seeds=3,4", "--config.seeds=5"),
+            *("--config.extractor.steps=none", "--config.extractor.steps=7"),
+        ]
+    )
+    assert (config.seeds, config.extractor.steps) == ((5,), 7)
+
+
+def test_a_list_can_be_emptied_on_the_command_line():
+    config, _ = command.parse(["--config=lucir_cifar100", "--config.extractor.milestones="])
+    assert config.extractor.milestones == ()
+
+
+def test_the_config_of_another_verb_is_refused_with_what_it_lacks():
+    with pytest.raises(InputError, match="has no field classes, so it is the config of another verb"):
+        command.parse(["--config=generate_digits"], defaults())
+
+
+def test_a_config_may_be_the_json_that_a_run_wrote(tmp_path):
+    first, _ = command.parse(["--config=lucir_cifar100", "--config.seeds=5", "--config.image_size=8"])
+    (tmp_path / "config.json").write_text(first.to_json())
+    again, _ = command.parse(
+        [f"--config={tmp_path / 'config.json'}", "--config.extractor.steps=9"], defaults()
+    )
+    assert again.extractor.steps == 9
+    with again.unlocked():
+        again.extractor.steps = first.extractor.steps
+    assert again.to_dict() == first.to_dict()
+    (tmp_path / "config.json").write_text('{"seeds": "many"}')
+    with pytest.raises(InputError, match="is not a config that a run has written"):
+        command.parse([f"--config={tmp_path / 'config.json'}"], defaults())

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxcil.data import augmix, autoaugment, operations, trivial_augment
+from jaxcil.data import augment, augmix, autoaugment, operations, trivial_augment
 
 DRAWS = 20_000
 
@@ -86,22 +86,23 @@ def test_augmix_mixes_by_dirichlet_and_beta_shares(keys):
         np.testing.assert_allclose(sizes_of(name, chosen, magnitudes)[[0, -1]], [low, high], rtol=1e-5)
 
 
-@pytest.mark.parametrize("policy", ["autoaugment", "trivial_augment"])
+@pytest.mark.parametrize("policy", ["autoaugment", "trivial_augment", "trivial_augment_bilinear"])
 def test_a_policy_does_in_turn_what_pillow_does(policy, photographs, in_pillow):
     images = photographs(60)
     keys = jax.random.split(jax.random.key(1), len(images))
+    interpolation = "bilinear" if policy.endswith("bilinear") else "nearest"
     if policy == "autoaugment":
         ours = jax.jit(autoaugment.autoaugment)(keys, images)
         chosen, magnitudes = drawn(autoaugment.draw, keys, *images.shape[1:3])
         fill = 128
     else:
-        ours = jax.jit(trivial_augment.trivial_augment)(keys, images)
+        ours = jax.jit(augment.POLICIES[policy])(keys, images)
         chosen, magnitudes = (value[None] for value in drawn(trivial_augment.draw, keys))
         fill = 0
     theirs = images
     for operation, magnitude in zip(chosen, magnitudes):
         names = [operations.OPERATIONS[which] for which in operation]
-        theirs = [in_pillow(*case, fill, "nearest") for case in zip(names, magnitude.tolist(), theirs)]
+        theirs = [in_pillow(*case, fill, interpolation) for case in zip(names, magnitude.tolist(), theirs)]
     difference = abs(np.asarray(ours).astype(int) - np.stack(theirs))
     # a level that one operation rounds elsewhere (5 percent of them) may be stretched by the next
     assert (difference > 1).mean() < 0.01

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxcil import keys
 from jaxcil.data import augment, batches
 
 ROWS = np.array([3, 5, 7, 11, 13, 17, 19, -1, -1], np.int32)
@@ -30,6 +31,14 @@ def test_a_schedule_does_not_depend_on_where_it_is_begun():
 def test_padding_does_not_change_the_rows_that_come():
     drawn = batches.schedule(jax.random.key(1), np.array([2, 4], np.int32), 5, 0, 4)
     assert set(drawn.ravel()) == {2, 4}  # fewer rows than a batch holds: they repeat
+
+
+def test_batches_do_not_depend_on_the_default_kind_of_keys():
+    key = keys.root_key(3)
+    expected = batches.schedule(key, ROWS, 4, 0, 3)
+    batches._epoch.cache_clear()
+    with jax.default_prng_impl("rbg"):
+        np.testing.assert_array_equal(batches.schedule(key, ROWS, 4, 0, 3), expected)
 
 
 def test_keys_give_different_orders():

@@ -91,6 +91,23 @@ def test_images_of_unequal_size_need_a_size(tmp_path):
     assert datasets.load(str(tmp_path), "train", size=12).images.shape == (2, 12, 12, 3)
 
 
+def test_transparent_pixels_are_white_as_in_imported_sets(tmp_path):
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    clear = np.zeros((4, 4, 4), np.uint8)
+    clear[:2, :, 3] = 255
+    Image.fromarray(clear).save(tmp_path / "train" / "cat" / "0.png")
+    [image] = datasets.load(str(tmp_path), "train").images
+    assert (image[:2] == 0).all()
+    assert (image[2:] == 255).all()
+
+
+def test_images_of_sixteen_bits_are_refused_and_not_cut_off(tmp_path):
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "train" / "cat" / "0.png")
+    with pytest.raises(InputError, match=r"0\.png has pixels of mode I;16; expected 8 bits a channel"):
+        datasets.load(str(tmp_path), "train")
+
+
 def test_a_file_that_is_no_image_is_named(tmp_path):
     write(tmp_path / "train", "cat", 1)
     (tmp_path / "train" / "cat" / "broken.png").write_bytes(b"not a picture")

@@ -36,6 +36,11 @@ def records(folder):
     return datasets.open_records(folder, "train")
 
 
+def chunk(stream, first, count, batch_size):
+    """Some steps, one after the other."""
+    return streams.Block(*map(np.concatenate, zip(*stream.steps(first, count, batch_size))))
+
+
 def same(one, other):
     np.testing.assert_array_equal(one.images, other.images)
     np.testing.assert_array_equal(one.labels, other.labels)
@@ -43,40 +48,44 @@ def same(one, other):
 
 def test_a_set_gives_the_same_batches_streamed_as_in_memory(records, folder):
     resident = datasets.load(folder, "train", SIDE)
-    block = streams.Stream(records, SIDE, KEY, crop="whole").chunk(3, 7, 4)  # over the end of the first epoch
+    block = chunk(
+        streams.Stream(records, SIDE, KEY, crop="whole"), 3, 7, 4
+    )  # over the end of the first epoch
     rows = batches.schedule(KEY, np.arange(23), 4, 3, 7).ravel()
     np.testing.assert_array_equal(block.images, resident.images[rows])
     np.testing.assert_array_equal(block.labels, resident.labels[rows])
 
 
 def test_an_epoch_has_every_image_once_but_for_what_fills_no_batch(records):
-    block = streams.Stream(records, SIDE, KEY, crop="whole").chunk(0, 5, 4)
+    block = chunk(streams.Stream(records, SIDE, KEY, crop="whole"), 0, 5, 4)
     assert len({image.tobytes() for image in block.images}) == 20
 
 
 def test_chunks_of_any_length_begun_anywhere_give_the_same_steps(records):
-    whole = streams.Stream(records, SIDE, KEY).chunk(0, 9, 4)
+    whole = chunk(streams.Stream(records, SIDE, KEY), 0, 9, 4)
     stream = streams.Stream(records, SIDE, KEY)
     for first, count in ((0, 2), (2, 3), (7, 2), (1, 1), (5, 4)):
         part = streams.Block(*(leaf[4 * first : 4 * (first + count)] for leaf in whole))
-        same(stream.chunk(first, count, 4), part)
-        same(streams.Stream(records, SIDE, KEY).chunk(first, count, 4), part)  # as after a kill
+        same(chunk(stream, first, count, 4), part)
+        same(chunk(streams.Stream(records, SIDE, KEY), first, count, 4), part)  # as after a kill
 
 
 def test_another_key_gives_other_batches_and_other_crops(records):
-    block, other = (streams.Stream(records, SIDE, keys.root_key(n)).chunk(0, 5, 4) for n in (0, 1))
+    block, other = (chunk(streams.Stream(records, SIDE, keys.root_key(n)), 0, 5, 4) for n in (0, 1))
     assert (block.labels != other.labels).any()
     only = np.array([2], np.int32)
-    crops = [streams.Stream(records, SIDE, keys.root_key(n), rows=only).chunk(0, 3, 2).images for n in (0, 1)]
+    crops = [
+        chunk(streams.Stream(records, SIDE, keys.root_key(n), rows=only), 0, 3, 2).images for n in (0, 1)
+    ]
     # one image: whatever differs, within a stream and between two, is the crop
     assert len({image.tobytes() for image in np.concatenate(crops)}) == 12
 
 
 @pytest.mark.parametrize("crop", ["whole", "random"])
 def test_the_shares_of_the_processes_are_the_batch_of_one(records, crop):
-    alone = streams.Stream(records, SIDE, KEY, crop=crop).chunk(2, 5, 6)
+    alone = chunk(streams.Stream(records, SIDE, KEY, crop=crop), 2, 5, 6)
     shares = [
-        streams.Stream(records, SIDE, KEY, crop=crop, places=places).chunk(2, 5, 6)
+        chunk(streams.Stream(records, SIDE, KEY, crop=crop, places=places), 2, 5, 6)
         for places in (range(0, 1), range(1, 1), range(1, 4), range(4, 6))
     ]
     images = np.concatenate([share.images.reshape(5, -1, SIDE, SIDE, 3) for share in shares], axis=1)
@@ -87,7 +96,7 @@ def test_the_shares_of_the_processes_are_the_batch_of_one(records, crop):
 def test_a_process_reads_its_share_alone(records):
     read = []
     counted = dataclasses.replace(records, read=lambda row: read.append(row) or records.read(row))
-    streams.Stream(counted, SIDE, KEY, places=range(2, 4)).chunk(0, 1, 4)
+    chunk(streams.Stream(counted, SIDE, KEY, places=range(2, 4)), 0, 1, 4)
     mine = batches.schedule(KEY, np.arange(23), 4, 0, 20)[:, 2:]
     # in their order, and not far beyond what was asked for
     assert len(read) <= 2 + streams.THREADS + 2
@@ -104,7 +113,7 @@ def test_grains_iterator_goes_on_where_its_state_was_taken(records):
     restored.set_state(state)
     for block in expected:
         same(next(restored), block)
-    same(streams.Stream(records, SIDE, KEY).chunk(3, 1, 4), expected[0])
+    same(chunk(streams.Stream(records, SIDE, KEY), 3, 1, 4), expected[0])
 
 
 def test_orbax_keeps_grains_iterator(records, tmp_path):
@@ -127,7 +136,7 @@ def test_rows_of_the_first_classes_are_all_that_is_read(records):
     rows = records.rows_of([0, 2])
     assert len(rows) == 17
     padded = np.append(rows, [-1, -1]).astype(np.int32)
-    block = streams.Stream(records, SIDE, KEY, rows=padded, crop="whole").chunk(0, 17, 1)
+    block = chunk(streams.Stream(records, SIDE, KEY, rows=padded, crop="whole"), 0, 17, 1)
     assert np.bincount(block.labels).tolist() == [9, 0, 8]
 
 
@@ -150,7 +159,7 @@ def test_crops_are_cut_where_and_as_large_as_they_should_be(tmp_path):
     # 7/8 of the short side of 128 is 112 columns round 127.5, two to a pixel
     np.testing.assert_allclose(middle[0, :, 0], 72.5 + 2 * np.arange(56), atol=1)
     widths = []
-    for image in streams.Stream(records, 56, KEY).chunk(0, 40, 1).images.astype(int):
+    for image in chunk(streams.Stream(records, 56, KEY), 0, 40, 1).images.astype(int):
         assert (image == image[:1]).all()  # rows are alike, as in the picture
         widths.append((image[0, -2, 0] - image[0, 1, 0]) / 53 * 56)
     # the narrowest has 8 percent of the area at 3:4, the widest is limited by the height of 128 at 4:3
@@ -177,7 +186,7 @@ def test_a_stream_that_cannot_be_is_refused(settings, says, records):
 def test_a_batch_without_the_places_is_refused(records):
     stream = streams.Stream(records, SIDE, KEY, places=range(4, 6))
     with pytest.raises(InputError, match="a batch of 5 images has no places 4 to 5"):
-        stream.chunk(0, 1, 5)
+        chunk(stream, 0, 1, 5)
 
 
 def test_random_crops_in_order_are_refused(records):
@@ -190,7 +199,7 @@ def test_an_image_that_cannot_be_read_is_named_by_the_stream_too(tmp_path):
     (tmp_path / "train" / "ant" / "broken.png").write_bytes(b"no picture")
     stream = streams.Stream(datasets.open_records(str(tmp_path), "train"), SIDE, KEY)
     with pytest.raises(InputError, match=r"broken\.png cannot be read as an image"):
-        stream.chunk(0, 1, 1)
+        chunk(stream, 0, 1, 1)
 
 
 def test_grain_is_not_imported_before_a_stream_is_read():

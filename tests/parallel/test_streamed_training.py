@@ -53,7 +53,7 @@ def train(folder, runs):
     totals = loop.train(
         loop.program(weigh),
         jnp.zeros(runs, jnp.int32),
-        real_images.streamed(benchmark, extra, parts, "whole", places),
+        real_images.streamed(benchmark, extra, parts, STEPS, "whole", places),
         parts,
         jnp.stack([keys.root_key(0)] * runs),
         steps=STEPS,

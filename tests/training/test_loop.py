@@ -180,6 +180,22 @@ def test_cores_that_do_not_divide_a_batch_are_left_idle():
     assert dict(mesh.training_mesh(2, jax.devices()[:4], batch_size=5).shape) == {"sweep": 2, "data": 1}
 
 
+def test_cpu_devices_whose_copies_would_fill_half_of_the_memory_are_left_idle():
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for share, data in ((8, 4), (5, 2), (4, 2), (2, 1), (1, 1)):
+        assert mesh.training_mesh(1, jax.devices()[:4], resident=memory // share).devices.size == data
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 9), ("250000 100000", 2), ("50000 100000", 1), ("", 9)]
+)
+def test_a_container_counts_the_cores_that_it_is_given_time_on(quota, cores, tmp_path, monkeypatch):
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(mesh, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(9)), raising=False)
+    assert mesh._cores() == cores
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
