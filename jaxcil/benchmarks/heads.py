@@ -1,4 +1,4 @@
-"""Every head, and herding, at the scale of CIFAR-100, beside a plain version by torch or scikit-learn.
+"""Seven heads, and herding, at the scale of CIFAR-100, beside a plain version by torch or scikit-learn.
 
     jaxcil benchmark heads
     jaxcil benchmark heads --only=fecam,fetril_svm --rounds=1

@@ -8,7 +8,7 @@ A head's options concern that head alone: where runs of it differ in them, they 
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ SCHEMA = 1  # of results.json
 # What tells runs of one setting apart, or tells what a run holds; chunks change only what is saved how often.
 NO_SETTING = {"dataset", "data_dir", "evaluate_on", "seeds", "extractors", "heads", "extractor.chunk"}
 BESIDE = ("scenario.", "head_options.")
+CLASSES_TOLD = 5
 LONGEST_NAME, LONGEST_VALUE = 64, 40  # characters of a setting made of its fields, and of one value in it
 
 
@@ -59,6 +60,7 @@ class Comparison(NamedTuple):
 
     dataset: str
     task_sizes: tuple[int, ...]
+    classes: str  # some that tell it from others of this data set and these sizes; "" where there are none
     settings: list[Setting]
 
 
@@ -109,7 +111,10 @@ def compare(runs: Sequence[FinishedRun]) -> list[Comparison]:
         classes = run.results.get("class_names", run.results["class_order"])
         key = (_dataset(run), tuple(run.results["task_sizes"]), frozenset(classes))
         scenarios.setdefault(key, []).append(run)
-    return [Comparison(dataset, sizes, _settings(same)) for (dataset, sizes, _), same in scenarios.items()]
+    return [
+        Comparison(dataset, sizes, _own_classes(classes, dataset, sizes, scenarios), _settings(same))
+        for (dataset, sizes, classes), same in scenarios.items()
+    ]
 
 
 def curves(results: Mapping[str, Any]) -> list[np.ndarray]:
@@ -187,8 +192,20 @@ def _of_variants(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
     return found
 
 
+def _own_classes(
+    classes: frozenset[Any], dataset: str, sizes: tuple[int, ...], scenarios: Iterable[Any]
+) -> str:
+    alike = [others for *told, others in scenarios if told == [dataset, sizes]]
+    own = sorted(map(str, classes - frozenset.intersection(*alike)))
+    return ", ".join([*own[:CLASSES_TOLD], "..."] if len(own) > CLASSES_TOLD else own)
+
+
 def _methods(run: FinishedRun) -> list[str]:
     return list(dict.fromkeys(one["method"] for one in run.results["runs"]))
+
+
+def _kinds(run: FinishedRun) -> set[tuple[str, str]]:
+    return {(one["method"], one["extractor"]) for one in run.results["runs"]}
 
 
 def _options(run: FinishedRun, method: str) -> Mapping[str, Any]:
@@ -196,7 +213,8 @@ def _options(run: FinishedRun, method: str) -> Mapping[str, Any]:
 
 
 def _each_once(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
-    """The runs without entries that an earlier one has, as runs of other heads or of other options of them may.
+    """The runs without entries that an earlier one has, as runs of other heads, of other options of them or of other
+    extractors may.
 
     Raises:
       InputError: nothing tells two runs apart, or such an entry is not the same in both.
@@ -210,7 +228,7 @@ def _each_once(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
             holder, same = holders.setdefault(key, (run, one))
             if holder is run and same is one:
                 entries.append(one)
-            elif one != same or _methods(run) == _methods(holder):
+            elif one != same or _kinds(run) == _kinds(holder):
                 raise InputError(
                     f"{holder.folder} and {run.folder} both have {key[0]} on {key[1]} of class order {key[2]}, "
                     f"seed {key[3]}, with the same config; leave one out."

@@ -95,7 +95,8 @@ def markdown(comparisons: Iterable[Comparison]) -> str:
 def title(comparison: Comparison) -> str:
     """A scenario in words."""
     classes = sum(comparison.task_sizes)
-    return f"{comparison.dataset}, {classes} classes: {classes_a_task(comparison.task_sizes)}"
+    told = f" ({comparison.classes})" if comparison.classes else ""
+    return f"{comparison.dataset}, {classes} classes{told}: {classes_a_task(comparison.task_sizes)}"
 
 
 def grids(found: Sequence[Row]) -> dict[str, Cells]:
@@ -147,7 +148,8 @@ def every_metric(found: Sequence[Row]) -> Cells:
 def side_by_side(comparison: Comparison) -> Cells:
     """A table over settings: average incremental accuracy, and its gain over plain.
 
-    What sees no synthetic image is left to the setting's own tables where others of the setting see some.
+    Lines have their n where it differs: means over other orders or seeds are no like for like, gains are. What sees no
+    synthetic image is left to the setting's own tables where others of the setting see some.
     """
     tables = {}
     for setting in comparison.settings:
@@ -155,12 +157,18 @@ def side_by_side(comparison: Comparison) -> Cells:
         synthetic = [row for row in found if row.extractor not in WITHOUT_SYNTHETIC]
         tables[setting.name] = synthetic or found
     methods = methods_in_order(row.method for table in tables.values() for row in table)
-    lines = []
+    lines, counts = [], []
     for name, table in tables.items():
         for extractor in in_order((row.extractor for row in table), EXTRACTORS):
             of = {row.method: row for row in table if row.extractor == extractor}
             lines.append([name, extractor_name(extractor), *(_worth(of.get(method)) for method in methods)])
-    return ["setting", "extractor", *map(method_name, methods)], lines
+            counts.append(
+                " or ".join(dict.fromkeys(_counts(row.metrics[MAIN].counts) for row in of.values()))
+            )
+    header = ["setting", "extractor", *map(method_name, methods)]
+    if len(set(counts)) == 1:
+        return header, lines
+    return [*header, "n"], [[*line, count] for line, count in zip(lines, counts)]
 
 
 def percent(value: Spread, sign: str = "") -> str:

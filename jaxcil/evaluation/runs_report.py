@@ -2,12 +2,14 @@
 
 import io
 import os
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxcil import files
+from jaxcil.errors import InputError
 from jaxcil.evaluation import finished_runs, result_writers, run_tables
 from jaxcil.evaluation.finished_runs import Comparison, FinishedRun, Setting
 from jaxcil.evaluation.names import (
@@ -35,10 +37,14 @@ def write_runs_report(folder: str | os.PathLike, runs: Sequence[FinishedRun]) ->
     Raises:
       InputError: the runs cannot stand side by side, or the folder cannot be written; nothing is written then.
     """
+    if (pathlib.Path(folder) / "results.json").exists():
+        raise InputError(
+            f"{folder} is a run and has a page of its own; give the report another folder with --out"
+        )
     comparisons = finished_runs.compare(runs)
     folder = files.writable_directory(folder)
     tables = run_tables.markdown(comparisons)
-    columns = ("run", "dataset", "task_sizes", "setting", *result_writers.COLUMNS)
+    columns = ("run", "dataset", "task_sizes", "classes", "setting", *result_writers.COLUMNS)
     files.write(folder / "report.csv", result_writers.as_csv(columns, _lines(comparisons)))
     files.write(folder / "report.md", tables)
     files.write(folder / "report.html", _page(comparisons, runs))
@@ -50,6 +56,7 @@ def _page(comparisons: Sequence[Comparison], runs: Sequence[FinishedRun]) -> str
     conventions = runs[0].results["conventions"]
     split = runs[0].results["config"].get("evaluate_on", "test")
     trained = sum(len(setting.entries) for comparison in comparisons for setting in comparison.settings)
+    told = [_comparison(comparison) for comparison in comparisons]
     return render(
         "runs_report.html.jinja",
         title=run_tables.title(comparisons[0])
@@ -59,7 +66,10 @@ def _page(comparisons: Sequence[Comparison], runs: Sequence[FinishedRun]) -> str
         f"extractor, evaluated on {EVALUATED_ON.get(split, split)}.",
         ours=extractor_name("future_proof"),
         several=len(comparisons) > 1,
-        comparisons=[_comparison(comparison) for comparison in comparisons],
+        comparisons=told,
+        backward_transfer=any(
+            "backward transfer" in one["header"] for part in told for one in part["settings"]
+        ),
         spreads=run_tables.SPREADS,
         conventions={name: CONVENTIONS.get(value, value) for name, value in conventions.items()},
         controls={extractor_name(name): CONTROLS[name] for name in extractors if name in CONTROLS},
@@ -135,6 +145,7 @@ def _lines(comparisons: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
                     "run": run.folder,
                     "dataset": comparison.dataset,
                     "task_sizes": " ".join(map(str, comparison.task_sizes)),
+                    "classes": comparison.classes,
                     "setting": setting.name,
                 }
                 yield from (where | line for line in result_writers.tidy(run.results))

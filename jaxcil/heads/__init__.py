@@ -1,5 +1,7 @@
 """Heads: pure classifiers on features. `init`, `update` with one task's features, `scores`.
 
+Call `update` and `scores` under `jax.jit`: outside it, heads with loops compile them at every call.
+
 `scores_are_logits` says of a head that the softmax of its scores is its probability of the classes seen, so that a
 calibration error can be told; distances, cosines, decision values and regressions have no such scale.
 """

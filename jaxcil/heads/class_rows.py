@@ -11,6 +11,8 @@ from jax.core import Tracer
 
 from jaxcil.errors import InputError
 
+LANES = 16
+
 
 def task_rows(
     features: Array, labels: Array, *, like: Array | jax.ShapeDtypeStruct, masked: bool = True
@@ -160,8 +162,14 @@ def _without_padding(features: Array, labels: Array) -> Array:
 
 
 def _sums(values: Array, labels: Array, num_classes: int) -> Array:
-    """Sums [C, ...] of values [B, ...] by class: on a CPU six times as fast as products; elsewhere in no set order."""
-    return jax.ops.segment_sum(values, jnp.where(labels < 0, num_classes, labels), num_classes)
+    """Sums [C, ...] of values [B, ...] by class: on a CPU six times as fast as products; elsewhere in no set order.
+
+    Rows are added one by one, which loses digits where many are alike; so they go to `LANES` sums in turn.
+    """
+    lane = jnp.arange(labels.shape[0], dtype=jnp.int32) % LANES
+    rows = jnp.where(labels < 0, num_classes * LANES, labels * LANES + lane)
+    sums = jax.ops.segment_sum(values, rows, num_classes * LANES)
+    return sums.reshape(num_classes, LANES, *values.shape[1:]).sum(axis=1, dtype=values.dtype)
 
 
 def _check_shape(features: Array, feature_dim: int) -> None:

@@ -72,17 +72,8 @@ class SLDA:
         base = known == 0
         share = batch_counts.astype(features.dtype) / jnp.maximum(counts, 1).astype(features.dtype)
 
-        def product(differences: Array) -> Array:
-            differences = jnp.where(real[:, None], differences, 0)
-            return jnp.matmul(differences.T, differences, precision="highest")
-
-        def later() -> Array:
-            images = known + jnp.maximum(jnp.cumsum(real, dtype=jnp.int32) - 1, 0)  # before each row
-            images = images.astype(features.dtype)
-            before = self._means_before(state, features, labels, batch_means)
-            return product(jnp.sqrt(images / (images + 1))[:, None] * (features - before))
-
-        products = jax.lax.cond(base, lambda: product(features - batch_means[labels]), later)
+        # branches that are functions of the module: called one by one, outside jit, they compile once
+        products = jax.lax.cond(base, _base_products, _later_products, state, features, labels, batch_means)
         known, total = (x.astype(features.dtype) for x in (known, jnp.maximum(counts.sum(), 1)))
         covariance = jnp.where(
             base, _oas(products / total, total), (known * state.covariance + products) / total
@@ -105,21 +96,41 @@ class SLDA:
         )
         return cho_solve(cho_factor(regular, lower=True), means.T).T
 
-    def _means_before(self, state: SLDAState, features: Array, labels: Array, batch_means: Array) -> Array:
-        """mu_y of equation (2) before each row, [B, D]."""
-        order = jnp.argsort(labels, stable=True)
-        sorted_labels = labels[order]
-        counts = class_counts(labels, state.counts.shape[0])
-        # Centred, the sum of a class is 0: sums that run on through all classes keep their digits
-        centred = jnp.where((sorted_labels >= 0)[:, None], features[order] - batch_means[sorted_labels], 0)
-        running = jnp.cumsum(centred, axis=0) - centred
-        starts = labels.shape[0] - jnp.cumsum(counts[::-1])[::-1]  # padding rows, of label -1, stand first
-        place = jnp.arange(labels.shape[0], dtype=jnp.int32) - starts.astype(jnp.int32)[sorted_labels]
-        place = jnp.maximum(place, 0).astype(features.dtype)[:, None]
-        seen = state.counts[sorted_labels].astype(features.dtype)[:, None]
-        total = seen * state.means[sorted_labels] + place * batch_means[sorted_labels] + running
-        before = total / jnp.maximum(seen + place, 1)
-        return jnp.zeros_like(features).at[order].set(before, unique_indices=True)
+
+def _base_products(state: SLDAState, features: Array, labels: Array, batch_means: Array) -> Array:
+    """Sums over the rows [D, D] of the first task."""
+    return _products(features - batch_means[labels], labels)
+
+
+def _later_products(state: SLDAState, features: Array, labels: Array, batch_means: Array) -> Array:
+    """The sum of equation (4), [D, D]."""
+    known = state.counts.sum(dtype=jnp.int32)
+    images = known + jnp.maximum(jnp.cumsum(labels >= 0, dtype=jnp.int32) - 1, 0)  # before each row
+    images = images.astype(features.dtype)
+    before = _means_before(state, features, labels, batch_means)
+    return _products(jnp.sqrt(images / (images + 1))[:, None] * (features - before), labels)
+
+
+def _products(differences: Array, labels: Array) -> Array:
+    differences = jnp.where((labels >= 0)[:, None], differences, 0)
+    return jnp.matmul(differences.T, differences, precision="highest")
+
+
+def _means_before(state: SLDAState, features: Array, labels: Array, batch_means: Array) -> Array:
+    """mu_y of equation (2) before each row, [B, D]."""
+    order = jnp.argsort(labels, stable=True)
+    sorted_labels = labels[order]
+    counts = class_counts(labels, state.counts.shape[0])
+    # Centred, the sum of a class is 0: sums that run on through all classes keep their digits
+    centred = jnp.where((sorted_labels >= 0)[:, None], features[order] - batch_means[sorted_labels], 0)
+    running = jnp.cumsum(centred, axis=0) - centred
+    starts = labels.shape[0] - jnp.cumsum(counts[::-1])[::-1]  # padding rows, of label -1, stand first
+    place = jnp.arange(labels.shape[0], dtype=jnp.int32) - starts.astype(jnp.int32)[sorted_labels]
+    place = jnp.maximum(place, 0).astype(features.dtype)[:, None]
+    seen = state.counts[sorted_labels].astype(features.dtype)[:, None]
+    total = seen * state.means[sorted_labels] + place * batch_means[sorted_labels] + running
+    before = total / jnp.maximum(seen + place, 1)
+    return jnp.zeros_like(features).at[order].set(before, unique_indices=True)
 
 
 def _oas(covariance: Array, count: Array) -> Array:

@@ -99,6 +99,30 @@ def test_seeds_of_a_head_are_pooled_whatever_other_heads_ran_beside_it(finished)
     assert seeds_of(setting) == {"acil": [0, 7, 8], "fecam": [0]}
 
 
+def test_runs_of_other_extractors_share_the_plain_one_that_both_have(finished):
+    runs = [
+        finished("a", {("ncm", "plain"): 0.5, ("ncm", "real_future"): 0.8}),
+        finished("b", {("ncm", "plain"): 0.5, ("ncm", "future_proof"): 0.7}),
+    ]
+    [comparison] = compare([read_run(run) for run in runs])
+    [setting] = comparison.settings
+    extractors = [entry.extractor for entry in setting.entries if entry.pair[1] == 0]
+    assert extractors == ["plain", "real_future", "future_proof"]
+
+
+def test_subsets_of_one_data_set_are_told_apart_by_the_classes_that_not_all_have(finished):
+    runs = [
+        finished("a", PLAIN, classes="abcd"),
+        finished("b", PLAIN, classes="cdef"),
+        finished("c", PLAIN, sizes=(3, 1)),
+    ]
+    assert [comparison.classes for comparison in compare([read_run(run) for run in runs])] == [
+        "a, b",
+        "e, f",
+        "",
+    ]
+
+
 def test_options_of_heads_that_did_not_run_tell_nothing_apart(finished):
     one = finished("one", of_heads("fecam"), heads=["fecam"], head_options=OPTIONS)
     other = OPTIONS | {"acil": {"ridge": 5.0}}

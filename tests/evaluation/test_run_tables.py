@@ -4,6 +4,8 @@ from jaxcil.evaluation import run_tables
 from jaxcil.evaluation.finished_runs import compare, read_run
 from jaxcil.evaluation.spread import Spread
 
+PLAIN = {("ncm", "plain"): 0.5}
+
 MAIN = {
     ("fecam", "real_future"): 0.9,
     ("fecam", "plain"): 0.5,
@@ -183,3 +185,20 @@ def test_the_number_of_runs_is_told_where_it_differs(compared):
 )
 def test_a_spread_that_is_not_known_is_not_made_up(value, text):
     assert run_tables.percent(value) == text
+
+
+def test_settings_over_other_orders_or_seeds_have_their_number_beside_them(finished):
+    runs = [finished("a", PLAIN), finished("b", PLAIN, extractor__steps=9)]
+    [comparison] = compare([read_run(run) for run in runs])
+    assert "n" not in run_tables.side_by_side(comparison)[0]
+    more = compare([read_run(run) for run in (*runs, finished("c", PLAIN, order=1))])
+    header, lines = run_tables.side_by_side(more[0])
+    assert header[-1] == "n"
+    assert [line[-1] for line in lines] == ["2 × 2", "1 × 2"]
+
+
+def test_a_title_names_classes_where_nothing_else_tells_scenarios_apart(finished):
+    runs = [finished("a", PLAIN, classes="abcd"), finished("b", PLAIN, classes="cdef")]
+    titles = [run_tables.title(comparison) for comparison in compare([read_run(run) for run in runs])]
+    assert titles[0].startswith("pets, 4 classes (a, b): ")
+    assert titles[1].startswith("pets, 4 classes (e, f): ")

@@ -130,3 +130,10 @@ def test_scenarios_stand_apart_on_one_page(finished, tmp_path):
         "pets, 4 classes: 2 classes first, then 2 a task",
         "pets, 5 classes: 4 classes first, then 1 a task",
     ]
+
+
+def test_the_page_of_a_run_is_not_written_over(finished):
+    folder = finished("a", {("ncm", "plain"): 0.5})
+    with pytest.raises(InputError, match="is a run and has a page of its own"):
+        write_runs_report(folder, [read_run(folder)])
+    assert [path.name for path in folder.iterdir()] == ["results.json"]

@@ -91,3 +91,21 @@ def test_the_order_of_the_stream_matters_as_in_the_recursion(golden):
 def test_a_shrinkage_out_of_range_is_refused(shrinkage):
     with pytest.raises(ValueError, match="shrinkage must"):
         slda(shrinkage=shrinkage)
+
+
+def test_images_one_by_one_compile_once_also_outside_jit():
+    head = slda()
+    state = head.init(3, 4)
+    features, labels = jnp.ones((2, 4)), jnp.zeros(2, jnp.int32)
+    state = head.update(head.update(state, features, labels), features, labels)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **_: compiled.append(name) if "backend_compile" in name else None
+    )
+    try:
+        jax.block_until_ready(head.update(state, features, labels))
+        assert not compiled
+        jax.block_until_ready(jax.jit(lambda x: x + 41)(features))
+        assert compiled  # the event is still called so
+    finally:
+        jax.monitoring.clear_event_listeners()
