@@ -4,7 +4,7 @@ jaxcil run --config=configs/fetril_cifar100.py --workdir=runs/fetril_cifar100
 
 ResNet-32, 200 epochs, AutoAugment and Cutout; class order seed-1993. The authors train a ResNet-18 on CIFAR enlarged to
 224 pixels for 380 epochs, which this is not; they report 65.2 (10 steps), PyCIL's port 65.1 with the support vector
-machine and 64.9 with the linear layer.
+machine and 64.9 with the linear layer. Pixels are scaled to [-1, 1] in place of the mean and deviation of CIFAR-100.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,8 @@
 jaxcil run --config=configs/lucir_cifar100.py --workdir=runs/lucir_cifar100
 
 ResNet-32 with 1x1 shortcuts and without the last ReLU, under a cosine classifier; 160 epochs, the rate divided by ten
-at 80 and 120. Features have both signs, so FeCAM goes without its Tukey transform.
+at 80 and 120. Features have both signs, so FeCAM goes without its Tukey transform. Pixels are scaled to [-1, 1] in
+place of the mean and deviation of CIFAR-100.
 """
 
 from ml_collections import ConfigDict
