@@ -34,7 +34,8 @@ VERBS = {
 }
 RESUMED = ("run", "generate", "import-images", "train-generator", "compare-samplers", "evaluate-synthetic")
 INTERRUPTED = 75
-OPTIONAL = ("head_options.", "synthetic.")  # fields that a config may leave out
+# Groups whose fields a config may leave out, but for these.
+OPTIONAL, NEEDED = ("head_options.", "synthetic."), ("synthetic.path", "synthetic.model")
 NONE = re.compile(r"--config\.[^=]+=(none|None)$")  # flags have no way to say it
 
 
@@ -159,7 +160,7 @@ def _loaded(given: list[str], base: Any) -> Any:
     if base is not None:
         fields = _fields(config)
         for field in _fields(base):
-            if field not in fields and not field.startswith(OPTIONAL):
+            if field not in fields and (field in NEEDED or not field.startswith(OPTIONAL)):
                 raise InputError(
                     f"{path} has no field {field}, so it is the config of another verb, or not a whole one: begin with "
                     "defaults() of jaxcil.run_settings"
