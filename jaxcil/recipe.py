@@ -108,13 +108,13 @@ def check(settings: Any) -> None:
         if settings[field] is not None and settings[field] < 1:
             raise InputError(f"extractor.{field} must be at least 1, got {settings[field]}")
     training(settings, first_task_images=settings.batch_size)
+    if not 0 <= settings.label_smoothing < 1:
+        raise InputError(f"extractor.label_smoothing must lie in [0, 1), got {settings.label_smoothing}")
+    if settings.average_decay is not None and not 0 <= settings.average_decay < 1:
+        raise InputError(f"extractor.average_decay must lie in [0, 1), got {settings.average_decay}")
 
 
 def check_images(settings: Any, shape: tuple[int, int]) -> None:
     """Refuses an augmentation of `extractor` of a config that images of this height and width do not allow."""
     images = jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32)
     jax.eval_shape(Augmentation(**settings.augmentation), keys.root_key(0), images)
-    if not 0 <= settings.label_smoothing < 1:
-        raise InputError(f"extractor.label_smoothing must lie in [0, 1), got {settings.label_smoothing}")
-    if settings.average_decay is not None and not 0 <= settings.average_decay < 1:
-        raise InputError(f"extractor.average_decay must lie in [0, 1), got {settings.average_decay}")
