@@ -28,7 +28,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcil import files, incremental, keys, real_images, recipe
+from jaxcil import files, incremental, keys, real_images
 from jaxcil.data import augment
 from jaxcil.evaluation import metrics, plots, report, result_writers
 from jaxcil.evaluation.finished_runs import SCHEMA
@@ -63,7 +63,7 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     workdir = files.writable_directory(workdir)
     check(config)
     benchmark = load_benchmark(config)
-    recipe.check_images(config.extractor, benchmark.shape)
+    augment.Augmentation(**config.extractor.augmentation).check_shape(benchmark.shape)
     mesh.training_mesh(
         len(config.seeds), batch_size=config.extractor.batch_size
     )  # refuses what does not divide

@@ -5,12 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxcil import keys
 from jaxcil.data.augment import Augmentation
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.extractors.classifier import Cosine, Linear
@@ -112,9 +110,3 @@ def check(settings: Any) -> None:
         raise InputError(f"extractor.label_smoothing must lie in [0, 1), got {settings.label_smoothing}")
     if settings.average_decay is not None and not 0 <= settings.average_decay < 1:
         raise InputError(f"extractor.average_decay must lie in [0, 1), got {settings.average_decay}")
-
-
-def check_images(settings: Any, shape: tuple[int, int]) -> None:
-    """Refuses an augmentation of `extractor` of a config that images of this height and width do not allow."""
-    images = jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32)
-    jax.eval_shape(Augmentation(**settings.augmentation), keys.root_key(0), images)

@@ -163,10 +163,14 @@ class Augmentation:
                 f"an augmentation takes float32 images [B, H, W, 3], got {images.dtype} {list(images.shape)}: "
                 "uint8 images pass through to_float first"
             )
-        if self.border == "reflect" and self.crop >= min(images.shape[1:3]):
+        self.check_shape(images.shape[1:3])
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Refuses images of a height and width that are smaller than the border mirrored."""
+        if self.border == "reflect" and self.crop >= min(shape):
             raise InputError(
-                f"a border of {self.crop} pixels cannot mirror images of {images.shape[1]} x {images.shape[2]}: "
-                'pad less, or choose border="edge"'
+                f"a border of {self.crop} pixels cannot mirror images of {shape[0]} x {shape[1]}: pad less, or choose "
+                'border="edge"'
             )
 
 
