@@ -142,7 +142,7 @@ def in_words(fields: Mapping[str, Any]) -> str:
 def text(value: Any) -> str:
     """A value of a config in words; numbers that differ have words that differ."""
     if isinstance(value, list):
-        return ", ".join(map(text, value))
+        return ", ".join(map(text, value)) or "none"
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return "none" if value is None else str(value)

@@ -99,6 +99,15 @@ def test_seeds_of_a_head_are_pooled_whatever_other_heads_ran_beside_it(finished)
     assert seeds_of(setting) == {"acil": [0, 7, 8], "fecam": [0]}
 
 
+def test_a_list_without_items_has_a_word(finished):
+    runs = [
+        finished("a", PLAIN, extractor__milestones=[]),
+        finished("b", PLAIN, extractor__milestones=[80, 120]),
+    ]
+    [comparison] = compare([read_run(run) for run in runs])
+    assert [setting.name for setting in comparison.settings] == ["milestones = none", "milestones = 80, 120"]
+
+
 def test_runs_of_other_extractors_share_the_plain_one_that_both_have(finished):
     runs = [
         finished("a", {("ncm", "plain"): 0.5, ("ncm", "real_future"): 0.8}),
