@@ -96,9 +96,8 @@ def parse(arguments: list[str], base: Any = None, **others: Any) -> tuple[Any, d
     cleared = [argument for argument in arguments if NONE.match(argument)]
     arguments = [argument for argument in arguments if argument not in cleared]
     config = _loaded([argument for argument in arguments if argument.startswith("--config=")], base)
-    arguments = [
-        _checked(argument, _fields(config)) for argument in arguments if not argument.startswith("--config=")
-    ]
+    known = _fields(config)
+    arguments = [_checked(argument, known) for argument in arguments if not argument.startswith("--config=")]
     values = flags.FlagValues()
     for name, default in others.items():
         flags.DEFINE_string(name, default, "", flag_values=values)
