@@ -10,7 +10,7 @@ lie in [-1, 1].
 
 from ml_collections import ConfigDict
 
-from jaxcil.run_settings import defaults
+from jaxcil.experiment.settings import defaults
 
 
 def get_config() -> ConfigDict:

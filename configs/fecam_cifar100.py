@@ -10,7 +10,7 @@ authors' mean and deviation of CIFAR-100. Ten equal tasks: --config.scenario.fir
 
 from ml_collections import ConfigDict
 
-from jaxcil.run_settings import defaults
+from jaxcil.experiment.settings import defaults
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ machine and 64.9 with the linear layer. Pixels are scaled to [-1, 1] in place of
 
 from ml_collections import ConfigDict
 
-from jaxcil.run_settings import defaults
+from jaxcil.experiment.settings import defaults
 
 
 def get_config() -> ConfigDict:

@@ -12,7 +12,8 @@ class order than are to be reported.
 
 from ml_collections import ConfigDict
 
-from jaxcil.run_settings import HEADS, defaults
+from jaxcil.experiment.settings import defaults
+from jaxcil.heads.by_name import HEADS
 
 
 def get_config() -> ConfigDict:

@@ -10,7 +10,7 @@ on CIFAR-10. Steps are those of 200 epochs over the real images of the first tas
 
 from ml_collections import ConfigDict
 
-from jaxcil.run_settings import defaults
+from jaxcil.experiment.settings import defaults
 
 
 def get_config() -> ConfigDict:

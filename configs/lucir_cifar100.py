@@ -9,7 +9,7 @@ place of the mean and deviation of CIFAR-100.
 
 from ml_collections import ConfigDict
 
-from jaxcil.run_settings import defaults
+from jaxcil.experiment.settings import defaults
 
 
 def get_config() -> ConfigDict:

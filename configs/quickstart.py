@@ -5,7 +5,7 @@ jaxcil run --config=configs/quickstart.py --workdir=runs/quickstart
 
 from ml_collections import ConfigDict
 
-from jaxcil.run_settings import defaults
+from jaxcil.experiment.settings import defaults
 
 
 def get_config() -> ConfigDict:

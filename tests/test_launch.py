@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from jaxcil import future_images
 from jaxcil.cli.main import parse
 from jaxcil.data.datasets import ImageSet
-from jaxcil.run_settings import check
-from jaxcil.scenario import make_scenario
+from jaxcil.data.scenario import make_scenario
+from jaxcil.experiment import auxiliary
+from jaxcil.experiment.settings import check
 
 LAUNCH = pathlib.Path(__file__).parent.parent / "launch"
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -54,8 +54,8 @@ def test_every_table_of_photographs_is_made_of_runs_that_can_be_run(tmp_path, mo
     for name in others:
         (tmp_path / "others" / "train" / name).mkdir(parents=True)
     made = commands("fpcil_cifar10.sh", tmp_path, SET="set", OTHERS=str(tmp_path / "others"))
-    monkeypatch.setattr(future_images.filters, "read", lambda place, kept: stand_in_set(CIFAR10))
-    monkeypatch.setattr(future_images.datasets, "load", lambda *arguments: stand_in_set(others))
+    monkeypatch.setattr(auxiliary.filters, "read", lambda place, kept: stand_in_set(CIFAR10))
+    monkeypatch.setattr(auxiliary.datasets, "load", lambda *arguments: stand_in_set(others))
     networks = {}
     for command in made:
         if command[0] != "run":
@@ -64,7 +64,7 @@ def test_every_table_of_photographs_is_made_of_runs_that_can_be_run(tmp_path, mo
         scenario = make_scenario(
             class_names(config), config.scenario.first_classes, config.scenario.classes_a_task
         )
-        extra = future_images.auxiliary(config, scenario, (1, 1), tmp_path)
+        extra = auxiliary.auxiliary(config, scenario, (1, 1), tmp_path)
         assert len(extra.images) > 0
         name = pathlib.Path(command[2].partition("=")[2]).name
         networks[name] = len(config.seeds) * len(config.extractors)

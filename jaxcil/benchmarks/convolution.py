@@ -18,8 +18,8 @@ from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.heads.ncm import ncm
 from jaxcil.learners.fpcil import FPCIL, Images
 from jaxcil.parallel import mesh
+from jaxcil.training.learner import Task
 from jaxcil.training.optimizer import sgd
-from jaxcil.training.state import Task
 
 BATCH, CLASSES, SIDE = 64, 10, 16
 STEPS, SEEDS = 8, 4

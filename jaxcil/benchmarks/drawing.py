@@ -15,7 +15,7 @@ from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
 from jaxcil.parallel.flops import flops
 from jaxcil.solvers import Plan, er_sde, scheduler_grid
-from jaxcil.synthesis.text_states import BATCH as PROMPTS
+from jaxcil.synthesis.drawing.text_states import BATCH as PROMPTS
 
 PROMPT = "cat"
 GUIDANCE = 2.0

@@ -144,7 +144,7 @@ def _load(model: str, dtype: Any) -> StableDiffusion:
     if model == "sd15":
         return stable_diffusion.stable_diffusion(dtype)
     try:
-        from jaxcil.synthesis.generator import EMBEDDED
+        from jaxcil.synthesis.drawing.models import EMBEDDED
 
         return folder.load(EMBEDDED.get(model, model), dtype)
     except ImportError as error:
@@ -197,8 +197,9 @@ def _written_seconds(work: Work) -> dict[str, float]:
     The whole is read off the times at which the first and the last shard of a data set were done. A shard whose
     fsync is late makes the next one seem quick, so that nothing but their mean can be told from these times.
     """
-    from jaxcil.synthesis import generate, store
-    from jaxcil.synthesis.manifest import begin
+    from jaxcil.synthesis.dataset import store
+    from jaxcil.synthesis.dataset.manifest import begin
+    from jaxcil.synthesis.drawing import generate
 
     shard, side = SHARD_BATCHES * work.batch, work.model.vae.factor
     config = {

@@ -18,7 +18,7 @@ from jaxcil.benchmarks.timing import smallest_seconds
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.parallel import mesh
 from jaxcil.solvers import Node, er_sde, from_epsilon, sample, scheduler_grid
-from jaxcil.synthesis.generator import load_model
+from jaxcil.synthesis.drawing.models import load_model
 
 STEPS = 20
 

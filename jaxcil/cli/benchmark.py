@@ -18,8 +18,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from jaxcil import files
 from jaxcil.errors import InputError, unknown_name
+from jaxcil.workdir import files
 
 
 def _words(text: str) -> list[str]:

@@ -7,9 +7,9 @@ Writes DIR/plan.json, for `jaxcil generate --config.plan=DIR/plan.json`, and DIR
 import contextlib
 import json
 
-from jaxcil import files
 from jaxcil.cli.main import parse
-from jaxcil.workdir import locked
+from jaxcil.workdir import files
+from jaxcil.workdir.record import locked
 
 
 def main(arguments: list[str]) -> None:
@@ -20,12 +20,12 @@ def main(arguments: list[str]) -> None:
 
 
 def _calibrate(config, workdir: str) -> None:
-    from jaxcil.evaluation import calibration  # here, so that a mistyped flag is told at once
-    from jaxcil.progress import Progress
-    from jaxcil.synthesis.generate import fingerprint
-    from jaxcil.synthesis.generator import load_model
-    from jaxcil.synthesis.manifest import package_versions
-    from jaxcil.synthesis.plan_file import write_plan
+    from jaxcil.evaluation.samplers import calibration  # here, so that a mistyped flag is told at once
+    from jaxcil.synthesis.dataset.manifest import package_versions
+    from jaxcil.synthesis.drawing.generate import fingerprint
+    from jaxcil.synthesis.drawing.models import load_model
+    from jaxcil.synthesis.drawing.plan_file import write_plan
+    from jaxcil.workdir.progress import Progress
 
     given = config.to_dict()
     solver = calibration.Solver(*(given[name] for name in calibration.Solver._fields))

@@ -5,9 +5,9 @@ text-to-image model, and how fast errors fall. Writes samplers.json, quality.png
 tables with the best sampler of each. Given again, it measures what is missing.
 """
 
-from jaxcil import files
 from jaxcil.cli.main import parse
-from jaxcil.workdir import Timing, locked, remember_config
+from jaxcil.workdir import files
+from jaxcil.workdir.record import Timing, locked, remember_config
 
 
 def main(arguments: list[str]) -> None:
@@ -18,13 +18,13 @@ def main(arguments: list[str]) -> None:
 
 
 def _compare(config, workdir) -> None:
-    from jaxcil.evaluation import sampler_comparison, sampler_plots  # here: a mistyped flag is told at once
-    from jaxcil.evaluation.sampler_report import comparison_text
-    from jaxcil.progress import Progress
+    from jaxcil.evaluation.samplers import comparison, pictures  # here: a mistyped flag is told at once
+    from jaxcil.evaluation.samplers.tables import comparison_text
+    from jaxcil.workdir.progress import Progress
 
-    sampler_comparison.check(config)
+    comparison.check(config)
     remember_config(config, workdir)
-    parts = sampler_comparison.parts(config)
+    parts = comparison.parts(config)
     measured = {}
     timing = Timing(workdir / "timing.json")
     total, done = sum(part.runs for part in parts), 0
@@ -43,10 +43,10 @@ def _compare(config, workdir) -> None:
                 with timing.of(part.name):
                     files.write_json(path, part.measure(measured, tell))
             measured[part.name] = files.read_json(path)
-    results = sampler_comparison.results(config, measured)
+    results = comparison.results(config, measured)
     files.write_json(workdir / "samplers.json", results)
-    sampler_plots.quality_curves(results, workdir / "quality.png")
+    pictures.quality_curves(results, workdir / "quality.png")
     if results["orders"]:
-        sampler_plots.order_curves(results, workdir / "orders.png")
+        pictures.order_curves(results, workdir / "orders.png")
     print(comparison_text(results))
     print(f"\n{workdir}/samplers.json and quality.png" + (" and orders.png" if results["orders"] else ""))

@@ -5,10 +5,9 @@ real ones, how far they lie from real ones in features, and which are copies: ov
 images give. Prints tables; writes worth.json, worth.png and nearest.png into DIR. Given again, it goes on.
 """
 
-from jaxcil import files
 from jaxcil.cli.main import parse
-from jaxcil.errors import InputError
-from jaxcil.run_settings import check_counts
+from jaxcil.errors import InputError, check_counts
+from jaxcil.workdir import files
 
 
 def main(arguments: list[str]) -> None:
@@ -22,12 +21,12 @@ def main(arguments: list[str]) -> None:
     workdir = files.writable_directory(others["workdir"])
     check_counts(config.judge, "judge", "blocks", "steps", "batch_size")
     from jaxcil.data.datasets import load
-    from jaxcil.evaluation import synthetic, worth_plots
-    from jaxcil.evaluation.classifier import Judge
-    from jaxcil.evaluation.worth_report import worth_text
-    from jaxcil.saved_extractor import load_features
-    from jaxcil.synthesis import filters
-    from jaxcil.workdir import locked, remember_config, remember_data
+    from jaxcil.evaluation.worth import pictures, worth
+    from jaxcil.evaluation.worth.judge import Judge
+    from jaxcil.evaluation.worth.tables import worth_text
+    from jaxcil.extractors.saved import load_features
+    from jaxcil.synthesis.dataset import filters
+    from jaxcil.workdir.record import locked, remember_config, remember_data
 
     with locked(workdir):
         features = load_features(config.extractor) if config.extractor else None
@@ -35,17 +34,17 @@ def main(arguments: list[str]) -> None:
             load(config.dataset, split, config.image_size, config.data_dir)
             for split in ("train", "test", config.seen)
         ]
-        sets = synthetic.joined(filters.read(config.synthetic, config.filter), *real)
+        sets = worth.joined(filters.read(config.synthetic, config.filter), *real)
         remember_config(config, workdir)
         remember_data(workdir, **sets._asdict())
         judge = Judge(**config.judge)
-        by_real, by_synthetic = synthetic.judges(sets, judge, workdir / "judges")
-        figures = synthetic.evaluate(
+        by_real, by_synthetic = worth.judges(sets, judge, workdir / "judges")
+        figures = worth.evaluate(
             sets, by_real, by_synthetic, features or by_real.features, near=config.near, seed=judge.seed
         )
-        results = synthetic.results(config, figures)
+        results = worth.results(config, figures)
         files.write_json(workdir / "worth.json", results)
-        worth_plots.worth_picture(results, workdir / "worth.png")
-        worth_plots.nearest_sheet(sets, results, workdir / "nearest.png")
+        pictures.worth_picture(results, workdir / "worth.png")
+        pictures.nearest_sheet(sets, results, workdir / "nearest.png")
     print(worth_text(results))
     print("\n".join(f"{workdir}/{name}" for name in ("worth.json", "worth.png", "nearest.png")))

@@ -14,7 +14,7 @@ from absl import flags
 
 from jaxcil.cli.main import parse
 from jaxcil.errors import InputError
-from jaxcil.workdir import locked
+from jaxcil.workdir.record import locked
 
 
 def main(arguments: list[str]) -> None:
@@ -26,9 +26,9 @@ def main(arguments: list[str]) -> None:
     rest = [argument for argument in rest if argument != "--list"]
     judging = any(argument.partition("=")[0] == "--config" for argument in rest)
     config, others = parse(rest, name=None) if judging else (None, {"name": _name(rest)})
-    from jaxcil.filtering import judged  # here, so that a mistyped flag is told at once
-    from jaxcil.synthesis import card, filter_report, filters
-    from jaxcil.synthesis.manifest import read_manifest
+    from jaxcil.evaluation.worth.filtering import judged  # here, so that a mistyped flag is told at once
+    from jaxcil.synthesis.dataset import card, filter_report, filters
+    from jaxcil.synthesis.dataset.manifest import read_manifest
 
     manifest, name = read_manifest(directory), others["name"]
     if config is None:

@@ -13,8 +13,8 @@ from jaxcil.cli.main import parse
 def main(arguments: list[str]) -> None:
     """Generates and prints where the images are."""
     config, others = parse(arguments, workdir=None)
-    from jaxcil.synthesis import store  # here, so that a mistyped flag is told at once
-    from jaxcil.synthesis.generator import generate_by_name
+    from jaxcil.synthesis.dataset import store  # here, so that a mistyped flag is told at once
+    from jaxcil.synthesis.drawing.models import generate_by_name
 
     settings = config.to_dict()
     class_names = settings.pop("class_names")

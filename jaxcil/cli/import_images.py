@@ -13,10 +13,10 @@ folder, a zip or a tar(.gz) file a class, or one such file with a folder a class
 
 from absl import flags
 
-from jaxcil import files
 from jaxcil.data.class_names.class_list import KNOWN, TFDS, ClassEntry, read_class_list
 from jaxcil.errors import InputError
-from jaxcil.workdir import locked
+from jaxcil.workdir import files
+from jaxcil.workdir.record import locked
 
 
 def main(arguments: list[str]) -> None:
@@ -38,8 +38,10 @@ def main(arguments: list[str]) -> None:
         raise InputError("--workdir is missing")
     classes = [] if values.class_names is None else _classes(values.class_names)
     names = [entry.name for entry in classes]
-    from jaxcil.synthesis.import_images import import_images  # here, so that a mistyped flag is told at once
-    from jaxcil.synthesis.prompts import listed_phrases
+    from jaxcil.synthesis.dataset.prompts import listed_phrases
+    from jaxcil.synthesis.imports.import_images import (
+        import_images,  # here, so that a mistyped flag is told at once
+    )
 
     with locked(values.workdir, "import-images"):
         manifest = import_images(

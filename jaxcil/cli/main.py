@@ -162,7 +162,7 @@ def _loaded(given: list[str], base: Any) -> Any:
             if field not in fields and (field in NEEDED or not field.startswith(OPTIONAL)):
                 raise InputError(
                     f"{path} has no field {field}, so it is the config of another verb, or not a whole one: begin with "
-                    "defaults() of jaxcil.run_settings"
+                    "defaults() of jaxcil.experiment.settings"
                 )
     return config
 

@@ -9,9 +9,9 @@ compiler takes minutes for a full-size model. MODEL is a folder, or sd15 or sd21
 import os
 from typing import Any
 
-from jaxcil import files
 from jaxcil.cli.main import parse
 from jaxcil.errors import InputError
+from jaxcil.workdir import files
 
 FIELDS = ("model", "order", "calls", "plan", "batch_size")
 # Read when jax and libtpu are loaded. No TPU is looked for, here or on the network; several may plan at once; the last
@@ -35,13 +35,13 @@ def main(arguments: list[str]) -> None:
     settings = {name: _number(name, others[name], kind) for name, kind in numbers.items()}
     workdir = files.writable_directory(others["workdir"]) if others["workdir"] else None
     os.environ.update(ENVIRONMENT)
-    from jaxcil.synthesis import generator, plan_file, pod_plan
+    from jaxcil.synthesis.drawing import models, plan_file, pod_plan
 
     model = pod_plan.abstract_model(config.model)
     if config.plan:
         plan, _ = plan_file.read_plan(config.plan)
     else:
-        plan = generator.er_sde_plan(model, config.order, config.calls)
+        plan = models.er_sde_plan(model, config.order, config.calls)
     figures = pod_plan.plan_pod(model, plan, others["topology"], config.batch_size, **settings)
     print(pod_plan.report(figures))
     if workdir:

@@ -15,10 +15,10 @@ from jaxcil.errors import InputError
 def main(arguments: list[str]) -> None:
     """Reads the runs, writes the report, and prints its tables and where it is."""
     folders, out = _parsed(arguments)
-    from jaxcil.evaluation import finished_runs, runs_report  # here, so that a mistyped flag is told at once
+    from jaxcil.evaluation.reports import finished_runs, page  # here, so that a mistyped flag is told at once
 
     runs = [finished_runs.read_run(folder) for folder in folders]
-    print(runs_report.write_runs_report(out, runs))
+    print(page.write_runs_report(out, runs))
     print(f"{out}/report.html, report.md and report.csv")
 
 

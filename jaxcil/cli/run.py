@@ -6,21 +6,21 @@ FILE is a Python file, the name of a shipped one, or the config.json of another 
 """
 
 from jaxcil.cli.main import parse
-from jaxcil.workdir import locked
+from jaxcil.workdir.record import locked
 
 
 def main(arguments: list[str]) -> None:
     """Runs and prints the table and where the report is."""
-    from jaxcil.run_settings import defaults  # here and below, so that --help comes at once
+    from jaxcil.experiment.settings import defaults  # here and below, so that --help comes at once
 
     config, others = parse(arguments, defaults(), workdir=None)
-    from jaxcil import experiment
-    from jaxcil.evaluation import report
+    from jaxcil.evaluation.reports import report
+    from jaxcil.experiment import run
     from jaxcil.parallel import mesh
 
     if config.synthetic.path is not None or config.synthetic.model == "digits":
         mesh.one_device_a_core()  # each would have a copy of a larger generator
     with locked(others["workdir"]):
-        results = experiment.run(config, others["workdir"])
+        results = run.run(config, others["workdir"])
     print(report.summary_table(results))
     print(f"\n{others['workdir']}/report.html")

@@ -8,7 +8,7 @@ import contextlib
 
 from jaxcil.cli.main import parse
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.workdir import Timing, locked, remember_config, remember_data
+from jaxcil.workdir.record import Timing, locked, remember_config, remember_data
 
 DTYPES = ("float16", "float32")
 
@@ -24,11 +24,11 @@ def _train(config, workdir: str) -> None:
     from jaxcil.data import datasets  # here, so that a mistyped flag is told at once
     from jaxcil.diffusion import folder
     from jaxcil.diffusion.train import train_pipeline
-    from jaxcil.progress import Progress
-    from jaxcil.run_settings import check_counts
-    from jaxcil.synthesis import prompts
+    from jaxcil.errors import check_counts
+    from jaxcil.synthesis.dataset import prompts
     from jaxcil.training.checkpoint import Checkpoints
     from jaxcil.training.loop import Report
+    from jaxcil.workdir.progress import Progress
 
     if config.dtype not in DTYPES:
         raise unknown_name("dtype of weights", config.dtype, DTYPES)

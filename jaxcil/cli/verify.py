@@ -12,21 +12,23 @@ import sys
 from absl import flags
 
 from jaxcil.errors import InputError
-from jaxcil.workdir import locked
+from jaxcil.workdir.record import locked
 
 
 def main(arguments: list[str]) -> None:
     """Verifies, prints the findings and, if asked to, repairs; exits with status 1 if something is wrong."""
     directory, wanted, model = _parsed(arguments)
-    from jaxcil.synthesis.manifest import read_manifest  # here, so that a mistyped flag is told at once
-    from jaxcil.synthesis.verify import verify
+    from jaxcil.synthesis.dataset.manifest import (
+        read_manifest,  # here, so that a mistyped flag is told at once
+    )
+    from jaxcil.synthesis.dataset.verify import verify
 
     held = read_manifest(directory)  # before the lock makes a directory
     with locked(directory, "verify --repair") if wanted else contextlib.nullcontext():
         findings = verify(directory)
         print(*(f"{found.file}: {found.what}\n" for found in findings), sep="", end="")
         if findings and wanted:
-            from jaxcil.synthesis.repair import repair
+            from jaxcil.synthesis.drawing.repair import repair
 
             drawn = repair(directory, findings, model)
             findings = verify(directory)

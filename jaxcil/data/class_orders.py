@@ -17,8 +17,8 @@ import pathlib
 
 import numpy as np
 
-from jaxcil import files
 from jaxcil.errors import InputError, unknown_name
+from jaxcil.workdir import files
 
 SAME = {
     "fetril": "label-order",

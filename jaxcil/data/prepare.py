@@ -6,9 +6,9 @@ import pathlib
 import sys
 from typing import Any
 
-from jaxcil import files
 from jaxcil.data import tfds_sets
 from jaxcil.errors import InputError, unknown_name
+from jaxcil.workdir import files
 
 # What TFDS may not download, because its makers give it to who signs in.
 BY_HAND = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}

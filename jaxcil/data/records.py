@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxcil.data.class_names.class_list import KNOWN, TFDS, read_class_list
 from jaxcil.errors import InputError
-from jaxcil.files import is_file
+from jaxcil.workdir.files import is_file
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxcil import files
 from jaxcil.data.class_names.class_list import TFDS, WORDNET_ID
 from jaxcil.data.records import Records
 from jaxcil.errors import InputError, unknown_name
+from jaxcil.workdir import files
 
 SIZES = (8, 16, 32, 64)
 KNOWN = ("cifar10", "cifar100", "imagenet2012", *(f"imagenet_resized/{n}x{n}" for n in SIZES))

@@ -9,10 +9,10 @@ import pathlib
 import shutil
 from typing import Any
 
-from jaxcil import files
 from jaxcil.diffusion import hub
 from jaxcil.diffusion.folder import SAVED, load
 from jaxcil.errors import InputError, unknown_name
+from jaxcil.workdir import files
 
 SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 SCHEDULER = pathlib.PurePath("scheduler", "scheduler_config.json")

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
-from jaxcil import files
 from jaxcil.diffusion import hub, weights
 from jaxcil.diffusion.config import config_of, require
 from jaxcil.diffusion.model import StableDiffusion
@@ -22,6 +21,7 @@ from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.solvers.beta_grid import scheduler_betas
+from jaxcil.workdir import files
 
 # Part of a pipeline -> our class, and the library and class that model_index.json names.
 PARTS = {

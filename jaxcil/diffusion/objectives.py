@@ -22,7 +22,7 @@ import optax
 from jax import Array
 
 from jaxcil import keys
-from jaxcil.data import augment
+from jaxcil.data.augmentation import augmentation
 from jaxcil.diffusion.text_encoder import CLIPTextModel
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
@@ -76,7 +76,7 @@ class AutoencoderTraining:
     ) -> tuple[TrainState, dict[str, Array]]:
         """One step on uint8 images [B, H, W, 3]."""
         shift_key, posterior_key = jax.random.split(key)
-        images = augment.random_shift(shift_key, augment.to_float(batch.images), self.shift)
+        images = augmentation.random_shift(shift_key, augmentation.to_float(batch.images), self.shift)
 
         def loss(parameters: Any) -> tuple[Array, dict[str, Array]]:
             mean, log_variance = _encode(self.module, parameters, images)
@@ -134,7 +134,7 @@ class DenoiserTraining:
     ) -> tuple[TrainState, dict[str, Array]]:
         """One step on uint8 images [B, H, W, 3]."""
         shift_key, posterior_key, noise_key, time_key, template_key, drop_key = jax.random.split(key, 6)
-        images = augment.random_shift(shift_key, augment.to_float(batch.images), self.shift)
+        images = augmentation.random_shift(shift_key, augmentation.to_float(batch.images), self.shift)
         latents = _posterior_sample(posterior_key, *_encode(self.vae, self.autoencoder, images))
         latents = latents * self.scaling_factor
         noise = jax.random.normal(noise_key, latents.shape)
@@ -162,7 +162,7 @@ class DenoiserTraining:
 
 def latent_scale(module: AutoencoderKL, parameters: Any, images: Sequence[np.ndarray] | np.ndarray) -> float:
     """1 / standard deviation of the latents of uint8 images [N, H, W, 3]: the scaling factor of the pipeline."""
-    mean, log_variance = jax.jit(lambda p, x: _encode(module, p, augment.to_float(x)))(
+    mean, log_variance = jax.jit(lambda p, x: _encode(module, p, augmentation.to_float(x)))(
         parameters, jnp.asarray(images)
     )
     # the variance of a posterior sample: that of the means and the mean of the posterior's

@@ -14,8 +14,8 @@ import numpy as np
 from flax import serialization, traverse_util
 from safetensors import SafetensorError, safe_open
 
-from jaxcil import files
 from jaxcil.errors import InputError
+from jaxcil.workdir import files
 
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 FLAX_FILES = {

@@ -13,8 +13,8 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from jaxcil import files
 from jaxcil.errors import InputError
+from jaxcil.workdir import files
 
 # What CLIP splits a normalised prompt into: special tokens, contractions, words, single digits, the rest.
 PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"

@@ -19,7 +19,6 @@ from flax import traverse_util
 from jax.sharding import Sharding
 from safetensors.numpy import save_file
 
-from jaxcil import files
 from jaxcil.diffusion.tensor_files import (
     FLAX_FILES,
     PICKLES,
@@ -29,6 +28,7 @@ from jaxcil.diffusion.tensor_files import (
     torch_tensors,
 )
 from jaxcil.errors import InputError
+from jaxcil.workdir import files
 
 STORED = ("float16", "bfloat16", "float32", "float64")  # quantised tensors are not numbers by themselves
 SHOWN = 20  # of the tensors that are wrong in one way

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxcil.batch_norm import BatchNorm, relu_of_sum
+from jaxcil.extractors.batch_norm import BatchNorm, relu_of_sum
 
 Shortcut = Literal["A", "B"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import flax.linen as nn
 from jax import Array, lax
 
-from jaxcil.batch_norm import BatchNorm
 from jaxcil.errors import unknown_name
+from jaxcil.extractors.batch_norm import BatchNorm
 from jaxcil.extractors.residual import ResidualBlock, conv, pooled
 
 # Name -> size and stride of the first convolution, and whether a maximum follows.

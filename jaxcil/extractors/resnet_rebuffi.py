@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 from jax import Array, lax
 
-from jaxcil.batch_norm import BatchNorm
+from jaxcil.extractors.batch_norm import BatchNorm
 from jaxcil.extractors.residual import ResidualBlock, conv, pooled
 
 BLOCKS = (5, 5, 4, 1)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import InputError
-from jaxcil.heads.class_rows import (
+from jaxcil.heads.class_statistics import (
     check_positive,
     check_size,
     class_counts,

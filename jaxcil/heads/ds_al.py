@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.heads.acil import ACIL, ACILState, layer_scores, means_like
-from jaxcil.heads.class_rows import (
+from jaxcil.heads.class_statistics import (
     check_positive,
     check_size,
     known_classes_only,

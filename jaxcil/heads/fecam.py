@@ -37,7 +37,7 @@ from jax.core import Tracer
 
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.heads import covariance, mahalanobis
-from jaxcil.heads.class_rows import (
+from jaxcil.heads.class_statistics import (
     check_positive,
     class_bound,
     class_counts,

@@ -33,7 +33,7 @@ from jax import Array
 from jax.core import Tracer
 
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.heads.class_rows import (
+from jaxcil.heads.class_statistics import (
     check_positive,
     check_size,
     class_bound,
@@ -44,7 +44,7 @@ from jaxcil.heads.class_rows import (
     task_rows,
     unit_rows,
 )
-from jaxcil.heads.linear_classifiers import Ridge, Softmax, SupportVectors, linear_scores
+from jaxcil.heads.linear_models import Ridge, Softmax, SupportVectors, linear_scores
 from jaxcil.heads.linear_svm import LARGEST
 
 SOURCES = {"official": "euclidean", "pycil": "cosine"}

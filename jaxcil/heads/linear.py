@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import unknown_name
-from jaxcil.heads.class_rows import (
+from jaxcil.heads.class_statistics import (
     check_positive,
     check_size,
     class_counts,
@@ -23,7 +23,7 @@ from jaxcil.heads.class_rows import (
     scored_rows,
     task_rows,
 )
-from jaxcil.heads.linear_classifiers import Softmax
+from jaxcil.heads.linear_models import Softmax
 
 METRICS = ("dot", "cosine")
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import unknown_name
-from jaxcil.heads.class_rows import (
+from jaxcil.heads.class_statistics import (
     class_means,
     known_classes_only,
     lengths,

@@ -22,7 +22,7 @@ from jax import Array
 
 from jaxcil.errors import InputError
 from jaxcil.heads.acil import layer_scores, means_like, relu_layer
-from jaxcil.heads.class_rows import (
+from jaxcil.heads.class_statistics import (
     check_size,
     class_counts,
     known_classes_only,

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
 
-from jaxcil.heads.class_rows import (
+from jaxcil.heads.class_statistics import (
     check_fraction,
     class_counts,
     class_means,

@@ -23,11 +23,11 @@ import optax
 from jax import Array
 
 from jaxcil import keys
-from jaxcil.data import augment
-from jaxcil.data.augment import Augmentation
-from jaxcil.extractors.classifier import Classifier, Linear
+from jaxcil.data.augmentation import augmentation as augment
+from jaxcil.data.augmentation.augmentation import Augmentation
+from jaxcil.extractors.output_layer import Classifier, Linear
+from jaxcil.training.learner import Phase, Task
 from jaxcil.training.optimizer import SGD, moving_average
-from jaxcil.training.state import Phase, Task
 
 
 class Images(NamedTuple):

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.heads.class_rows import class_bound, task_rows, unit_rows
+from jaxcil.heads.class_statistics import class_bound, task_rows, unit_rows
 
 MAX_ROUNDS = 1000
 RULES = ("icarl", "pycil")

@@ -14,7 +14,7 @@ from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
-from jaxcil.synthesis import store
+from jaxcil.synthesis.dataset import store
 
 
 @pytest.fixture

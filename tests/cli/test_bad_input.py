@@ -19,8 +19,8 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from jaxcil.cli import main as command
-from jaxcil.synthesis import generate as generation
-from jaxcil.synthesis.generator import generate_by_name
+from jaxcil.synthesis.drawing import generate as generation
+from jaxcil.synthesis.drawing.models import generate_by_name
 
 SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxcil import files
 from jaxcil.cli import main as command
 from jaxcil.diffusion import check_plan
-from jaxcil.evaluation import calibration
-from jaxcil.synthesis import generator
-from jaxcil.synthesis.generator import er_sde_plan, load_model, model_grid
-from jaxcil.synthesis.plan_file import read_plan
+from jaxcil.evaluation.samplers import calibration
+from jaxcil.synthesis.drawing import models
+from jaxcil.synthesis.drawing.models import er_sde_plan, load_model, model_grid
+from jaxcil.synthesis.drawing.plan_file import read_plan
+from jaxcil.workdir import files
 
 SMALL = {
     "class_names": "three,eight",
@@ -104,7 +104,7 @@ def test_default_start_is_nearly_the_default_plan():
 def test_settings_of_no_use_are_refused_before_the_model_is_read(
     field, value, message, capsys, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(generator, "load_model", None)
+    monkeypatch.setattr(models, "load_model", None)
     assert calibrate(tmp_path, **{field: value}) == 2
     assert message in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from jaxcil.cli import compare_samplers
 from jaxcil.errors import InputError
-from jaxcil.evaluation import sampler_comparison
+from jaxcil.evaluation.samplers import comparison
 
 SMALL = (
     "--config=compare_samplers",
@@ -45,13 +45,13 @@ def test_a_second_run_measures_what_is_missing_and_nothing_else(workdir, monkeyp
     before = (workdir / "samplers.json").read_bytes()
     (workdir / "parts" / "gaussian-4.json").unlink()
     asked = []
-    original = sampler_comparison.gaussian_quality
+    original = comparison.gaussian_quality
     monkeypatch.setattr(
-        sampler_comparison,
+        comparison,
         "gaussian_quality",
         lambda names, calls: asked.append(calls) or original(names, calls),
     )
-    monkeypatch.delattr(sampler_comparison, "mixture_quality")
+    monkeypatch.delattr(comparison, "mixture_quality")
     compare_samplers.main([*SMALL, f"--workdir={workdir}"])
     assert asked == [4]
     assert (workdir / "samplers.json").read_bytes() == before

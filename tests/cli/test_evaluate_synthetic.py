@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from jaxcil.cli import main as command
-from jaxcil.evaluation import classifier
-from jaxcil.synthesis.import_images import import_images
+from jaxcil.evaluation.worth import judge
+from jaxcil.synthesis.imports.import_images import import_images
 
 
 def call(capsys, *arguments):
@@ -61,7 +61,7 @@ def test_an_imported_set_is_compared_with_a_folder_of_real_images(folders, small
 
     # given again, it takes the classifiers that stand, and comes to the same
     before = (folders / "out" / "worth.json").read_bytes()
-    monkeypatch.setattr(classifier.loop, "program", lambda step: None)
+    monkeypatch.setattr(judge.loop, "program", lambda step: None)
     assert call(capsys, *small)[0] == 0
     assert (folders / "out" / "worth.json").read_bytes() == before
 

@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from jaxcil.cli import main as command
-from jaxcil.evaluation import classifier
-from jaxcil.evaluation.classifier import Classifier
-from jaxcil.synthesis import filters
-from jaxcil.synthesis.import_images import import_images
+from jaxcil.evaluation.worth import judge as classifier
+from jaxcil.evaluation.worth.judge import Classifier
+from jaxcil.synthesis.dataset import filters
+from jaxcil.synthesis.imports.import_images import import_images
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

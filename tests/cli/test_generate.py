@@ -3,7 +3,8 @@ import types
 import pytest
 
 from jaxcil.cli import main as command
-from jaxcil.synthesis import generator, store
+from jaxcil.synthesis.dataset import store
+from jaxcil.synthesis.drawing import models
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def asked(monkeypatch):
         calls.append((class_names, settings))
         return types.SimpleNamespace(requests=types.SimpleNamespace(total=0, shards=()), class_names=())
 
-    monkeypatch.setattr(generator, "generate_by_name", generate)
+    monkeypatch.setattr(models, "generate_by_name", generate)
     return calls
 
 

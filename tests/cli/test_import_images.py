@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from jaxcil.cli import main as command
-from jaxcil.synthesis import store
-from jaxcil.synthesis.manifest import read_manifest
+from jaxcil.synthesis.dataset import store
+from jaxcil.synthesis.dataset.manifest import read_manifest
 
 
 def call(capsys, *arguments):

@@ -7,7 +7,7 @@ import pytest
 
 from jaxcil.cli import main as command
 from jaxcil.errors import InputError
-from jaxcil.run_settings import defaults
+from jaxcil.experiment.settings import defaults
 
 
 def call(capsys, *arguments):

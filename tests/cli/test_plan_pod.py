@@ -14,7 +14,7 @@ import pytest
 from jaxcil.cli import main as command
 from jaxcil.cli.plan_pod import ENVIRONMENT
 from jaxcil.parallel import mesh, pods
-from jaxcil.synthesis.pod_plan import abstract_model
+from jaxcil.synthesis.drawing.pod_plan import abstract_model
 
 SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
 MIB = 2**20

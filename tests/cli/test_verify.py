@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jaxcil.cli import main as command
-from jaxcil.synthesis import generate as generation
-from jaxcil.synthesis import store
-from jaxcil.synthesis.generator import generate_by_name
+from jaxcil.synthesis.dataset import store
+from jaxcil.synthesis.drawing import generate as generation
+from jaxcil.synthesis.drawing.models import generate_by_name
 
 SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
 SIDE = 16

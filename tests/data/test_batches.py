@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from jaxcil import keys
-from jaxcil.data import augment, batches
+from jaxcil.data import batches
+from jaxcil.data.augmentation import augmentation
 
 ROWS = np.array([3, 5, 7, 11, 13, 17, 19, -1, -1], np.int32)
 
@@ -52,7 +53,7 @@ def test_no_rows_are_refused():
 
 
 def test_floats_of_images_cover_minus_one_to_one():
-    np.testing.assert_allclose(augment.to_float(np.array([0, 255], np.uint8)), [-1, 1])
+    np.testing.assert_allclose(augmentation.to_float(np.array([0, 255], np.uint8)), [-1, 1])
 
 
 def test_a_shift_moves_the_image_by_at_most_its_pixels_and_repeats_the_border():
@@ -60,13 +61,13 @@ def test_a_shift_moves_the_image_by_at_most_its_pixels_and_repeats_the_border():
     image[0, 4, 4] = 1
     seen = set()
     for seed in range(60):
-        shifted = np.asarray(augment.random_shift(jax.random.key(seed), image, 1))[0, :, :, 0]
+        shifted = np.asarray(augmentation.random_shift(jax.random.key(seed), image, 1))[0, :, :, 0]
         assert shifted.sum() == 1
         seen.add(tuple(int(place) for place in np.argwhere(shifted)[0] - 4))
     # 60 draws of 9 equally likely places miss one with probability below 0.8 percent; the keys are fixed
     assert seen == {(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)}
     ramp = np.broadcast_to(np.arange(5, dtype=np.float32)[None, :, None, None], (1, 5, 5, 1))
-    assert np.asarray(augment.random_shift(jax.random.key(0), ramp, 2)).min() >= 0
+    assert np.asarray(augmentation.random_shift(jax.random.key(0), ramp, 2)).min() >= 0
 
 
 def test_a_mixed_batch_has_a_fixed_number_of_each_part_and_the_first_part_as_it_comes_alone():

@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxcil import keys
 from jaxcil.diffusion import pipeline
-from jaxcil.synthesis.generate import fingerprint
-from jaxcil.synthesis.generator import EMBEDDED, er_sde_plan, load_model
+from jaxcil.synthesis.drawing.generate import fingerprint
+from jaxcil.synthesis.drawing.models import EMBEDDED, er_sde_plan, load_model
 
 FOLDER = EMBEDDED["digits"]
 

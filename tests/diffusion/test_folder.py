@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import jaxcil.diffusion as sd
 from jaxcil.errors import InputError
-from jaxcil.synthesis.generator import load_model
+from jaxcil.synthesis.drawing.models import load_model
 
 SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -8,13 +8,13 @@ import optax
 import pytest
 
 from jaxcil import convolution
-from jaxcil.data import augment
-from jaxcil.data.augment import Augmentation
+from jaxcil.data.augmentation import augmentation
+from jaxcil.data.augmentation.augmentation import Augmentation
 from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.heads import ncm
 from jaxcil.learners.fpcil import FPCIL, Images, smoothed_cross_entropy
+from jaxcil.training.learner import Task
 from jaxcil.training.optimizer import sgd
-from jaxcil.training.state import Task
 
 CLASSES, SIDE = 4, 8
 
@@ -94,7 +94,7 @@ def test_without_future_rows_it_is_the_plain_method():
 def test_unseen_classes_score_minus_infinity_until_their_real_images_come():
     learner = make_learner(future_rows=(2, 3))
     state, _, _ = train(learner, task(0, [0, 1], [0, 1]))
-    images = augment.to_float(learner.data.images)
+    images = augmentation.to_float(learner.data.images)
     assert np.isneginf(learner.scores(state, images)[:, 2:]).all()
     later = task(1, [2, 3], [0, 1, 2, 3])
     (head,) = learner.phases(1)
@@ -109,7 +109,7 @@ def test_the_head_sees_real_images_of_its_task_alone():
     state, _, _ = train(learner, first)
     rows = np.asarray(first.rows)
     rows = rows[rows >= 0]
-    features = learner.features(state.variables, augment.to_float(learner.data.images[rows]))
+    features = learner.features(state.variables, augmentation.to_float(learner.data.images[rows]))
     alone = ncm().update(ncm().init(CLASSES, features.shape[-1]), features, learner.data.labels[rows])
     # the padded task sums the same rows in another order
     np.testing.assert_allclose(state.head.means, alone.means, rtol=1e-5, atol=1e-6)
@@ -208,4 +208,4 @@ def test_classes_that_never_come_have_outputs_of_their_own_and_no_score():
     learner = learner.replace(data=learner.data._replace(labels=learner.data.labels.at[3].set(CLASSES + 1)))
     state, training, _ = train(learner, task(0, [0, 1], [0, 1]))
     assert training.trained.tolist() == [True, True, True, False, False, True]
-    assert learner.scores(state, augment.to_float(learner.data.images)).shape == (24, CLASSES)
+    assert learner.scores(state, augmentation.to_float(learner.data.images)).shape == (24, CLASSES)

@@ -15,8 +15,8 @@ import jaxcil.diffusion as sd
 from jaxcil import keys
 from jaxcil.parallel import mesh
 from jaxcil.solvers import er_sde, prior, scheduler_grid
-from jaxcil.synthesis import requests, store
-from jaxcil.synthesis.generate import drawing, generate
+from jaxcil.synthesis.dataset import numbering, store
+from jaxcil.synthesis.drawing.generate import drawing, generate
 
 SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
 CLASSES = ("cat", "dog", "fox", "owl")
@@ -38,7 +38,7 @@ def draw_share(directory, share):
         if shard % count == index
         for number in range(start, stop)
     ]
-    labels, indices = requests.located(manifest.requests, numbers)
+    labels, indices = numbering.located(manifest.requests, numbers)
     image_keys = keys.image_keys(keys.root_key(11), labels.astype(np.uint32), indices.astype(np.uint32))
     started = jax.jit(prior, static_argnums=2)(
         plan, mesh.shard_batch(on, image_keys), (len(numbers), 8, 8, 4)

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcil import keys, real_images
+from jaxcil import keys
 from jaxcil.data.batches import Part
-from jaxcil.future_images import Auxiliary
+from jaxcil.experiment import benchmark as real_images
+from jaxcil.experiment.auxiliary import Auxiliary
+from jaxcil.experiment.settings import defaults
 from jaxcil.parallel import mesh as meshes
-from jaxcil.run_settings import defaults
 from jaxcil.training import loop
 
 SIDE, BATCH, STEPS, CHUNK = 4, 8, 6, 3

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from jaxcil import convolution
-from jaxcil.data import augment, batches
+from jaxcil.data import batches
+from jaxcil.data.augmentation import augmentation
 from jaxcil.heads import ncm
 from jaxcil.learners.fpcil import FPCIL, Images
 from jaxcil.parallel import mesh, sweep
 from jaxcil.training import loop
 from jaxcil.training.checkpoint import Checkpoints
+from jaxcil.training.learner import Task
 from jaxcil.training.optimizer import sgd
-from jaxcil.training.state import Task
 
 CLASSES, SIDE = 4, 8
 
@@ -86,7 +87,7 @@ def learner_and_data():
         num_classes=CLASSES,
         network=OneConvolution(),
         steps=6,
-        augmentation=augment.Augmentation(crop=1),
+        augmentation=augmentation.Augmentation(crop=1),
     )
     return learner, data
 

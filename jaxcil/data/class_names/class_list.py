@@ -17,9 +17,9 @@ import pathlib
 import re
 from typing import Any, NamedTuple
 
-from jaxcil import files
 from jaxcil.data.class_names.subsets import SUBSETS
 from jaxcil.errors import InputError, unknown_name
+from jaxcil.workdir import files
 
 FOLDER = pathlib.Path(__file__).parent
 WHOLE = ("cifar10", "cifar100", "imagenet1k")

@@ -1,0 +1,58 @@
+"""Prompts are encoded once."""
+
+import pathlib
+
+import jax
+import numpy as np
+
+import jaxcil.diffusion as sd
+from jaxcil.synthesis.drawing import text_states
+from jaxcil.synthesis.drawing.text_states import TextStates
+
+
+def watched(calls):
+    def encode(ids):
+        calls.append(ids)
+        return ids[:, :, None] * np.float32([1, 10])
+
+    return encode
+
+
+def test_each_prompt_is_encoded_once_and_its_states_stand_where_it_does():
+    calls = []
+    states = TextStates(watched(calls))
+    ids = np.array([[1, 2], [3, 4], [1, 2], [5, 6]], np.int32)
+    for rows in (ids, ids[::-1], ids[:1]):
+        np.testing.assert_array_equal(states.of(rows), rows[:, :, None] * np.float32([1, 10]))
+    assert len(calls) == 1
+
+
+def test_the_encoder_always_sees_as_many_prompts():
+    calls = []
+    states = TextStates(watched(calls))
+    states.of(np.arange(22, dtype=np.int32).reshape(11, 2))
+    states.of(np.array([[90, 91]], np.int32))
+    assert [call.shape for call in calls] == [(text_states.BATCH, 2)] * 3
+
+
+def test_the_prompts_asked_for_last_are_kept(monkeypatch):
+    monkeypatch.setattr(text_states, "KEPT", 2)
+    calls = []
+    states = TextStates(watched(calls))
+    one, two, three = np.arange(6, dtype=np.int32).reshape(3, 1, 2)
+    for ids in (one, two, one, three, one):
+        states.of(ids)
+    assert len(calls) == 3
+    states.of(two)
+    assert len(calls) == 4
+
+
+def test_a_state_does_not_depend_on_the_prompts_beside_it():
+    # Bit for bit: a run that goes on encodes other prompts together than one that was not interrupted.
+    model = sd.load(pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1")
+    encode = jax.jit(sd.encode_text)
+    ids = model.tokenize([f"a photo of {n} cats" for n in range(11)])
+    together = TextStates(lambda rows: encode(model, rows)).of(ids)
+    apart = TextStates(lambda rows: encode(model, rows))
+    for row in (7, 0, 10, 3):
+        np.testing.assert_array_equal(apart.of(ids[row : row + 1])[0], together[row])
