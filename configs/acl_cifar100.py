@@ -16,7 +16,7 @@ from jaxcil.experiment.settings import defaults
 def get_config() -> ConfigDict:
     config = defaults()
     config.dataset = "cifar100"
-    config.scenario.update(first_classes=50, classes_a_task=2, class_order="label-order")
+    config.scenario.update(first_classes=50, classes_per_task=2, class_order="label-order")
     config.seeds = (0, 1, 2)
     config.extractors = ("plain",)
     config.heads = ("ncm", "fetril", "fecam", "acil", "ds_al")

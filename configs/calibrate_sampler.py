@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.start = "euler"
     config.family = "product"  # or "strength", "power"
     config.parameters = dict(s=1.0, eta=0.02)  # to start from: nearly phi 7, the paper's default
-    config.images_a_prompt = 2  # in a batch, of each class and template
+    config.images_per_prompt = 2  # in a batch, of each class and template
     config.reference_calls = 40
     config.reference_batches = 6
     config.steps = 60

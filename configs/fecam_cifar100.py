@@ -5,7 +5,7 @@ jaxcil run --config=configs/fecam_cifar100.py --workdir=runs/fecam_cifar100
 ResNet-18 with a 3x3 stem under a cosine classifier, 200 epochs, class order seed-1993. The authors' average incremental
 accuracy: 70.8 with FeCAM, as a third party tabulates it (10 steps). Pixels are scaled to [-1, 1] in place of the
 authors' mean and deviation of CIFAR-100. Ten equal tasks: --config.scenario.first_classes=10
---config.scenario.classes_a_task=10.
+--config.scenario.classes_per_task=10.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ from jaxcil.experiment.settings import defaults
 def get_config() -> ConfigDict:
     config = defaults()
     config.dataset = "cifar100"
-    config.scenario.update(first_classes=50, classes_a_task=5, class_order="fecam")
+    config.scenario.update(first_classes=50, classes_per_task=5, class_order="fecam")
     config.seeds = (0, 1, 2)
     config.extractors = ("plain",)
     config.heads = ("ncm", "fetril", "fecam", "acil")

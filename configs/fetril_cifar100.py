@@ -15,7 +15,7 @@ from jaxcil.experiment.settings import defaults
 def get_config() -> ConfigDict:
     config = defaults()
     config.dataset = "cifar100"
-    config.scenario.update(first_classes=50, classes_a_task=5, class_order="pycil")
+    config.scenario.update(first_classes=50, classes_per_task=5, class_order="pycil")
     config.seeds = (0, 1, 2)
     config.extractors = ("plain",)
     config.heads = ("ncm", "fetril", "fetril_pycil", "fetril_fc", "fecam", "acil")

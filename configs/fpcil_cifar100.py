@@ -16,7 +16,7 @@ from jaxcil.experiment.settings import defaults
 def get_config() -> ConfigDict:
     config = defaults()
     config.dataset = "cifar100"
-    config.scenario.update(first_classes=10, classes_a_task=10)
+    config.scenario.update(first_classes=10, classes_per_task=10)
     config.seeds = (0, 1, 2)
     config.extractors = ("plain", "future_proof", "real_future", "shuffled_labels", "known_classes")
     config.heads = ("ncm", "fetril", "fecam", "acil")

@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.synonyms = "first"  # of the list's names for a class; or "all", in turn
     config.licence = config_dict.placeholder(str)  # for the card; None: as the model's own card says
     config.templates = ("a handwritten digit {}", "the digit {}", "a scan of the number {}", "{}")
-    config.images_a_class = 100
+    config.images_per_class = 100
     config.image_size = config_dict.placeholder(int)  # side of the stored images; None keeps the model's own
     config.negative_prompt = ""
     config.guidance_scale = (2.0,)  # several are taken in turn

@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
         "a close-up photo of a {}",
         "a photo of the {}",
     )
-    config.images_a_class = 5000
+    config.images_per_class = 5000
     config.image_size = 32  # side of the stored images; None keeps the model's own
     config.negative_prompt = ""
     config.guidance_scale = (2.0,)  # several are taken in turn

@@ -27,7 +27,7 @@ run() {
 images=("--config.synthetic.path=$SET")
 # five classes keep an extractor busy for longer, and half a batch of others is too much beside them
 five=(
-  --config.scenario.first_classes=5 --config.scenario.classes_a_task=1
+  --config.scenario.first_classes=5 --config.scenario.classes_per_task=1
   --config.extractor.steps=4800 --config.extractor.warmup=480 --config.future_proof.share=0.3
 )
 another=(--config.scenario.class_order=seed-1)
@@ -44,8 +44,8 @@ runs=("${runs[0]}")
 ablation=("${images[@]}" "--config.seeds=0,1" "--config.heads=ncm,fetril,fecam")
 fpcil=("${ablation[@]}" --config.extractors=future_proof)
 both=("${ablation[@]}" "--config.extractors=plain,future_proof")
-run images150 "${fpcil[@]}" --config.future_proof.images_a_class=150 "$@"
-run images500 "${fpcil[@]}" --config.future_proof.images_a_class=500 "$@"
+run images150 "${fpcil[@]}" --config.future_proof.images_per_class=150 "$@"
+run images500 "${fpcil[@]}" --config.future_proof.images_per_class=500 "$@"
 run known50 "${fpcil[@]}" --config.future_proof.known_share=0.5 "$@"
 run weight50 "${fpcil[@]}" --config.future_proof.loss_weight=0.5 "$@"
 run share50 "${fpcil[@]}" --config.future_proof.share=0.5 "$@"

@@ -29,8 +29,8 @@ read -r attention images < <("$python" - "${figures[@]}" <<'PYTHON'
 import json, sys
 
 found = [json.load(open(path))["best"] for path in sys.argv[1:]]
-best = max(found, key=lambda figures: figures["images_a_second"])
-print(best["attention"], best["images_a_device"])
+best = max(found, key=lambda figures: figures["images_per_second"])
+print(best["attention"], best["images_per_device"])
 PYTHON
 )
 # operations that a CUDA graph runs have no names in the trace

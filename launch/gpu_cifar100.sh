@@ -20,7 +20,7 @@ for recipe in fecam fetril acl; do
       runs+=("$out/$recipe-$network-$split")
       "$python" -m jaxcil run --config="${recipe}_cifar100" --workdir="${runs[-1]}" \
         --config.dataset="${DATASET:-cifar100}" --config.extractor.network="$network" --config.extractor.dtype=bfloat16 \
-        --config.scenario.first_classes="${split%,*}" --config.scenario.classes_a_task="${split#*,}" "$@"
+        --config.scenario.first_classes="${split%,*}" --config.scenario.classes_per_task="${split#*,}" "$@"
     done
   done
 done

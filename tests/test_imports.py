@@ -37,7 +37,7 @@ LAYERS = (
         "cli",
     ),
 )
-ALONE = {"solvers": set(), "convolution": set(), "keys": set(), "errors": set()}
+ALONE = {"solvers": set(), "convolution": set(), "keys": set(), "errors": set(), "tables": set()}
 LIGHT = ("solvers", "diffusion", "heads", "learners", "extractors", "training")
 HEAVY = (
     "tensorflow",

@@ -62,7 +62,7 @@ def test_every_table_of_photographs_is_made_of_runs_that_can_be_run(tmp_path, mo
             continue
         config = config_of(command)
         scenario = make_scenario(
-            class_names(config), config.scenario.first_classes, config.scenario.classes_a_task
+            class_names(config), config.scenario.first_classes, config.scenario.classes_per_task
         )
         extra = auxiliary.auxiliary(config, scenario, (1, 1), tmp_path)
         assert len(extra.images) > 0

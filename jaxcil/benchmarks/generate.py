@@ -95,16 +95,16 @@ def run(
             work = make_work(each, images=images, calls=calls)
             row = {
                 "attention": each.unet.implementation,
-                "images_a_device": images,
+                "images_per_device": images,
                 "batch": work.batch,
                 **_speed(work, ceiling),
             }
             print(row, file=sys.stderr, flush=True)  # what is known if a later one ends the process
             tried.append((row, work))
-            if row["images_a_second"] is None:
+            if row["images_per_second"] is None:
                 break
-    best, work = max(tried, key=lambda pair: pair[0]["images_a_second"] or 0)
-    if best["images_a_second"] is None:
+    best, work = max(tried, key=lambda pair: pair[0]["images_per_second"] or 0)
+    if best["images_per_second"] is None:
         raise InputError(f"a batch of {min(batch)} does not fit into the memory of the device; take less.")
     result = {
         "device": mesh.device_kind(),
@@ -115,7 +115,9 @@ def run(
         "dtype": dtype,
         "matmul_ceiling_tflops": ceiling / 1e12,
         "drawing": [row for row, _ in tried],
-        "best": {name: best[name] for name in ("attention", "images_a_device", "batch", "images_a_second")}
+        "best": {
+            name: best[name] for name in ("attention", "images_per_device", "batch", "images_per_second")
+        }
         | _or_reason(lambda: _apart(work, ceiling)),
         "text_encoder": _or_reason(lambda: _encoded(work)),
         "torch": _or_reason(lambda: _beside_torch(work)),
@@ -160,9 +162,9 @@ def _speed(work: Work, ceiling: float) -> dict[str, Any]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return dict.fromkeys(("images_a_second", "tflops", "share_of_ceiling"))
+        return dict.fromkeys(("images_per_second", "tflops", "share_of_ceiling"))
     return {
-        "images_a_second": work.batch / seconds,
+        "images_per_second": work.batch / seconds,
         "tflops": program.flops / seconds / 1e12,
         "share_of_ceiling": program.flops / seconds / ceiling,
     }
@@ -181,7 +183,7 @@ def _apart(work: Work, ceiling: float) -> dict[str, Any]:
         work_done["whole"] = work_done["drawing"]
     speeds = {name: work_done[name] / seconds[name] for name in work_done}
     return {
-        "images_a_second": work.batch / seconds.get("whole", seconds["drawing"]),
+        "images_per_second": work.batch / seconds.get("whole", seconds["drawing"]),
         "writing": told,
         "shares": shares(seconds, work.plan.rows),
         "seconds": seconds,
@@ -228,7 +230,7 @@ def _written_seconds(work: Work) -> dict[str, float]:
 def _encoded(work: Work) -> dict[str, Any]:
     """What a data set costs once a prompt, however many images of it are drawn."""
     ways = {"call": encoding(work).call}
-    return {"prompts_a_call": PROMPTS, "call_seconds": smallest_seconds(ways, rounds_for(ways))["call"]}
+    return {"prompts_per_call": PROMPTS, "call_seconds": smallest_seconds(ways, rounds_for(ways))["call"]}
 
 
 def _beside_torch(work: Work) -> dict[str, Any]:

@@ -53,10 +53,10 @@ class Sizes(NamedTuple):
 HEADS: dict[str, Callable[[Sizes], Any]] = {
     "ncm": lambda sizes: heads.ncm(),
     "slda": lambda sizes: heads.slda(),
-    "fecam": lambda sizes: heads.fecam(images_a_class=sizes.images),
-    "fetril_svm": lambda sizes: heads.fetril(images_a_class=sizes.images),
+    "fecam": lambda sizes: heads.fecam(images_per_class=sizes.images),
+    "fetril_svm": lambda sizes: heads.fetril(images_per_class=sizes.images),
     "fetril_fc": lambda sizes: heads.fetril(
-        classifier="fc", epochs=sizes.epochs, images_a_class=sizes.images
+        classifier="fc", epochs=sizes.epochs, images_per_class=sizes.images
     ),
     "acil": lambda sizes: heads.acil(buffer_size=sizes.buffer),
     "ranpac": lambda sizes: heads.ranpac(projection_size=sizes.projection),
@@ -199,7 +199,7 @@ def _herd(rows: Rows, sizes: Sizes, exemplars: int, rounds: int) -> tuple[dict[s
     """Figures of herding by PyCIL's rule, and the exemplars [C, M]."""
 
     def pick(features: Array, labels: Array) -> Array:
-        return herding(features, labels, sizes.classes, exemplars=exemplars, images_a_class=sizes.images)
+        return herding(features, labels, sizes.classes, exemplars=exemplars, images_per_class=sizes.images)
 
     arguments = jnp.asarray(rows.train_features), jnp.asarray(rows.train_labels)
     compiled = jax.jit(pick).lower(*arguments).compile()

@@ -54,7 +54,7 @@ def run(network: str | None = None, batch: int = 128) -> dict[str, Any]:
         raise unknown_name("network", network, NETWORKS)
     if batch < 1:
         raise InputError(f"--batch is the number of images a step, at least 1, got {batch}")
-    mesh.one_device_a_core()
+    mesh.one_device_per_core()
     result: dict[str, Any] = {"device": mesh.device_kind(), "jax": jax.__version__, "batch": batch}
     for name in [network] if network else NETWORKS:
         result[name] = _figures(name, batch)

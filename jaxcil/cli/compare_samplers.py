@@ -7,7 +7,7 @@ tables with the best sampler of each. Given again, it measures what is missing.
 
 from jaxcil.cli.main import parse
 from jaxcil.workdir import files
-from jaxcil.workdir.record import Timing, locked, remember_config
+from jaxcil.workdir.record import Timing, locked, pin_config
 
 
 def main(arguments: list[str]) -> None:
@@ -23,7 +23,7 @@ def _compare(config, workdir) -> None:
     from jaxcil.workdir.progress import Progress
 
     comparison.check(config)
-    remember_config(config, workdir)
+    pin_config(config, workdir)
     parts = comparison.parts(config)
     measured = {}
     timing = Timing(workdir / "timing.json")

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
     from jaxcil.evaluation.worth.tables import worth_text
     from jaxcil.extractors.saved import load_features
     from jaxcil.synthesis.dataset import filters
-    from jaxcil.workdir.record import locked, remember_config, remember_data
+    from jaxcil.workdir.record import locked, pin_config, pin_data
 
     with locked(workdir):
         features = load_features(config.extractor) if config.extractor else None
@@ -35,8 +35,8 @@ def main(arguments: list[str]) -> None:
             for split in ("train", "test", config.seen)
         ]
         sets = worth.joined(filters.read(config.synthetic, config.filter), *real)
-        remember_config(config, workdir)
-        remember_data(workdir, **sets._asdict())
+        pin_config(config, workdir)
+        pin_data(workdir, **sets._asdict())
         judge = Judge(**config.judge)
         by_real, by_synthetic = worth.judges(sets, judge, workdir / "judges")
         figures = worth.evaluate(

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> None:
     from jaxcil.parallel import mesh
 
     if config.synthetic.path is not None or config.synthetic.model == "digits":
-        mesh.one_device_a_core()  # each would have a copy of a larger generator
+        mesh.one_device_per_core()  # each would have a copy of a larger generator
     with locked(others["workdir"]):
         results = run.run(config, others["workdir"])
     print(report.summary_table(results))

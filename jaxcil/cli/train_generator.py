@@ -8,7 +8,7 @@ import contextlib
 
 from jaxcil.cli.main import parse
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.workdir.record import Timing, locked, remember_config, remember_data
+from jaxcil.workdir.record import Timing, locked, pin_config, pin_data
 
 DTYPES = ("float16", "float32")
 
@@ -39,8 +39,8 @@ def _train(config, workdir: str) -> None:
     check_counts(config, "config", "chunk")
     prompts.check_templates(config.templates)
     data = datasets.load(config.dataset, config.split, data_dir=config.data_dir)
-    remember_config(config, workdir)
-    remember_data(workdir, images=data[:2])
+    pin_config(config, workdir)
+    pin_data(workdir, images=data[:2])
     texts = [
         [prompts.prompt(config.templates, name, n) for n in range(len(config.templates))]
         for name in data.class_names

@@ -24,7 +24,7 @@ def take(data: Any, rows: Array) -> Any:
     return jax.tree.map(lambda leaf: leaf[rows], data)
 
 
-def steps_an_epoch(rows: np.ndarray, batch_size: int) -> int:
+def steps_per_epoch(rows: np.ndarray, batch_size: int) -> int:
     """Full batches in one pass over the rows that are not padding; 1 if there are fewer rows than a batch holds."""
     return max(1, int((rows >= 0).sum()) // batch_size)
 
@@ -67,11 +67,11 @@ def schedule(key: Array, rows: np.ndarray, batch_size: int, first: int, count: i
     valid = int((rows >= 0).sum())
     if valid == 0:
         raise ValueError("a training needs at least one row, got none")
-    an_epoch = steps_an_epoch(rows, batch_size)
+    per_epoch = steps_per_epoch(rows, batch_size)
     seed, kind = np.asarray(jax.random.key_data(key)).tobytes(), str(jax.random.key_impl(key))
     batches = np.empty((count, batch_size), np.int32)
     for n in range(count):
-        epoch, step = divmod(first + n, an_epoch)
+        epoch, step = divmod(first + n, per_epoch)
         places = (step * batch_size + np.arange(batch_size)) % valid
         batches[n] = _epoch(seed, kind, rows.tobytes(), epoch)[places]
     return batches

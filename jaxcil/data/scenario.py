@@ -76,7 +76,7 @@ class Scenario:
 def make_scenario(
     class_names: Sequence[str],
     first_classes: int | None = None,
-    classes_a_task: int | None = None,
+    classes_per_task: int | None = None,
     *,
     class_order: str | Sequence[int] = "seed-1993",
     task_sizes: Sequence[int] | None = None,
@@ -86,11 +86,11 @@ def make_scenario(
     Args:
       class_names: by original class id.
       first_classes: classes of task 0; all of them give one task.
-      classes_a_task: classes of each later task; the last takes the remainder.
+      classes_per_task: classes of each later task; the last takes the remainder.
       class_order: one of `class_orders.NAMES` ("seed-N", "label-order", "icarl", ...), or the original ids in the order
         wanted.
-      task_sizes: classes of each task, all of the data set in sum; in place of first_classes and classes_a_task, which
-        then say nothing.
+      task_sizes: number of classes of each task, together all of the data set's; then first_classes and
+        classes_per_task are ignored.
 
     Raises:
       InputError: for sizes that cannot be, an unknown order, or that of another data set.
@@ -104,7 +104,7 @@ def make_scenario(
             f"class names must differ, because classes are joined by name; given twice: {doubled}."
         )
     if task_sizes is None:
-        sizes = _equal_sizes(total, first_classes, classes_a_task)
+        sizes = _equal_sizes(total, first_classes, classes_per_task)
     else:
         sizes = _checked_sizes(total, task_sizes)
     order = resolve_class_order(class_order, total)
@@ -136,20 +136,20 @@ def resolve_class_order(order: str | Sequence[int], num_classes: int) -> tuple[i
     return ids
 
 
-def _equal_sizes(total: int, first_classes: int | None, classes_a_task: int | None) -> tuple[int, ...]:
-    if first_classes is None or classes_a_task is None:
-        raise InputError("give first_classes and classes_a_task, or task_sizes.")
+def _equal_sizes(total: int, first_classes: int | None, classes_per_task: int | None) -> tuple[int, ...]:
+    if first_classes is None or classes_per_task is None:
+        raise InputError("give first_classes and classes_per_task, or task_sizes.")
     if not 1 <= first_classes <= total:
         raise InputError(
             f"first_classes must lie in [1, {total}], the classes of the data set; got {first_classes}."
         )
-    if classes_a_task < 1:
+    if classes_per_task < 1:
         raise InputError(
-            f"classes_a_task must be at least 1, got {classes_a_task}.\n"
+            f"classes_per_task must be at least 1, got {classes_per_task}.\n"
             f"For a single task with all classes set first_classes to {total}."
         )
-    whole, remainder = divmod(total - first_classes, classes_a_task)
-    return (first_classes, *[classes_a_task] * whole, *[remainder] * (remainder > 0))
+    whole, remainder = divmod(total - first_classes, classes_per_task)
+    return (first_classes, *[classes_per_task] * whole, *[remainder] * (remainder > 0))
 
 
 def _checked_sizes(total: int, task_sizes: Sequence[int]) -> tuple[int, ...]:

@@ -152,7 +152,7 @@ class _Places:
     def __init__(self, key: Array, rows: np.ndarray, batch_size: int, mine: range):
         self._batch_size, self._mine = batch_size, mine
         self._valid = int((rows >= 0).sum())
-        self._an_epoch = batches.steps_an_epoch(rows, batch_size)
+        self._an_epoch = batches.steps_per_epoch(rows, batch_size)
         self._lock = threading.Lock()
         # two: images of the next epoch are read while the last of this one are asked for
         self._order = functools.lru_cache(maxsize=2)(functools.partial(batches.epoch_order, key, rows))

@@ -53,7 +53,7 @@ def convert(
         raise InputError(f"there is no file {lora} with a LoRA.")
     _require_extra()
     torch = importlib.import_module("torch")
-    with files.folder_written_aside(target) as aside:
+    with files.atomic_folder(target) as aside:
         try:
             pipeline, origin = _loaded(source, config_folder)
             parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder)

@@ -147,7 +147,7 @@ def write(
         array = np.asarray(leaf)
         tensors[_torch_name(part, path)] = _cast(array.transpose(np.argsort(_axes(path, array.ndim))), dtype)
     target = pathlib.Path(folder) / f"{STEMS[part]}.safetensors"
-    with files.written_aside(target) as aside:
+    with files.atomic_file(target) as aside:
         save_file(tensors, aside, metadata={"format": "pt"})
     for other in target.parent.iterdir():
         form_of_it = other.name.startswith((f"{STEMS[part]}.", f"{STEMS[part]}-")) or other.suffix in PICKLES

@@ -93,12 +93,12 @@ def auxiliary(config: Any, scenario: Scenario, shape: tuple[int, int], workdir: 
     position = np.array([known.index(name) if name in known else -1 for name in names], np.int32)
     labels = position[labels]
     taken = np.isin(labels, [known.index(name) for name in wanted])
-    if (limit := config.future_proof.images_a_class) is not None:
+    if (limit := config.future_proof.images_per_class) is not None:
         future = taken & (labels >= scenario.task_sizes[0])
         counts = np.bincount(labels[future])
         if (least := int(counts[counts > 0].min())) < limit:
             raise InputError(
-                f"future_proof.images_a_class is {limit}, but {place} has {least} images of "
+                f"future_proof.images_per_class is {limit}, but {place} has {least} images of "
                 f"{known[int(np.flatnonzero(counts == least)[0])]}; take fewer, or more images"
             )
         taken &= (labels < scenario.task_sizes[0]) | (_number_in_class(labels) < limit)

@@ -102,7 +102,7 @@ def scenario_of(config: Any, class_names: tuple[str, ...]) -> Scenario:
     return make_scenario(
         class_names,
         settings.first_classes,
-        settings.classes_a_task,
+        settings.classes_per_task,
         class_order=order,
         task_sizes=tuple(settings.task_sizes) or None,
     )

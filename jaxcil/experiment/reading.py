@@ -2,7 +2,7 @@
 
 All seeds go through a task before the next one begins. What is kept on the way are the heads' states and all that was
 measured, so a run that was killed in a task goes on with that task, to the same results. Saving is for heads that take
-their time: those that are done with a task in a moment are kept every `SECONDS_A_STATE`.
+their time: those that are done with a task in a moment are kept every `SECONDS_PER_STATE`.
 """
 
 import time
@@ -20,7 +20,7 @@ from jaxcil.errors import InputError
 from jaxcil.evaluation import metrics
 from jaxcil.training.loop import Checkpoints
 
-SECONDS_A_STATE = 20.0
+SECONDS_PER_STATE = 20.0
 TOP = 5
 
 
@@ -116,7 +116,7 @@ def learn_tasks(
                 measured.calibration_error[seed, task] = metrics.expected_calibration_error(
                     scores, _seen_labels(test_labels, task, scenario)
                 )
-        if checkpoints and time.monotonic() - kept >= SECONDS_A_STATE:
+        if checkpoints and time.monotonic() - kept >= SECONDS_PER_STATE:
             checkpoints.save(task + 1, {"states": states, "measured": measured})
             kept = time.monotonic()
     return measured

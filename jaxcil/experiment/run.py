@@ -48,7 +48,7 @@ from jaxcil.synthesis.dataset import filters
 from jaxcil.training import loop
 from jaxcil.training.checkpoint import Checkpoints
 from jaxcil.workdir import files
-from jaxcil.workdir.record import Timing, remember_config, remember_data
+from jaxcil.workdir.record import Timing, pin_config, pin_data
 
 STREAMED_SAMPLE = 64  # images of a streamed set that its checksum is over
 
@@ -73,14 +73,14 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     mesh.training_mesh(
         len(config.seeds), batch_size=config.extractor.batch_size
     )  # refuses what does not divide
-    remember_config(config, workdir)
-    remember_data(workdir, real_train=_seen(benchmark.train), real_test=_seen(benchmark.test))
+    pin_config(config, workdir)
+    pin_data(workdir, real_train=_seen(benchmark.train), real_test=_seen(benchmark.test))
     extra = None
     timing = Timing(workdir / "timing.json")
     if set(AUXILIARY) & set(config.extractors):
         with timing.of("synthesis"):
             extra = auxiliary(config, benchmark.scenario, benchmark.shape, workdir)
-        remember_data(workdir, synthetic=extra[:2])
+        pin_data(workdir, synthetic=extra[:2])
     learner = make_learner(config, benchmark, extra)
     chunk_program = loop.program(learner.step)
     programs = {

@@ -27,7 +27,7 @@ def defaults() -> Any:
     # brings them to image_size, "random" is a random resized crop for training and the middle for evaluation
     config.stream = config_dict.placeholder(str)
     config.evaluate_on = "test"
-    config.scenario = dict(first_classes=2, classes_a_task=2, task_sizes=(), class_order="seed-1993")
+    config.scenario = dict(first_classes=2, classes_per_task=2, task_sizes=(), class_order="seed-1993")
     config.seeds = (0, 1, 2, 3, 4)
     config.extractors = ("plain", "future_proof", "real_future")
     config.heads = ("ncm", "fetril", "fecam")
@@ -69,7 +69,7 @@ def defaults() -> Any:
             str
         ),  # a data set whose training images stand in for the synthetic ones
         classes=(),  # whose images are taken; empty: the classes to come. Names that never come are allowed here
-        images_a_class=config_dict.placeholder(int),
+        images_per_class=config_dict.placeholder(int),
         known_share=1.0,  # of the classes to come
         share=config_dict.placeholder(
             float
@@ -82,7 +82,7 @@ def defaults() -> Any:
         filter=config_dict.placeholder(str),  # of that data set: only images that it keeps
         model="digits",
         templates=("a handwritten digit {}", "the digit {}", "a scan of the number {}", "{}"),
-        images_a_class=200,
+        images_per_class=200,
         guidance_scale=2.0,
         order=3,
         calls=20,
@@ -173,8 +173,8 @@ def _check_future_proof(config: Any) -> None:
         )
     if settings.loss_weight < 0:
         raise InputError(f"future_proof.loss_weight must not be negative, got {settings.loss_weight}")
-    if settings.images_a_class is not None and settings.images_a_class < 1:
-        raise InputError(f"future_proof.images_a_class must be at least 1, got {settings.images_a_class}")
+    if settings.images_per_class is not None and settings.images_per_class < 1:
+        raise InputError(f"future_proof.images_per_class must be at least 1, got {settings.images_per_class}")
     if not all(isinstance(name, str) for name in settings.classes):
         raise InputError(f"future_proof.classes must be names of classes, got {settings.classes}")
     if settings.source is None:

@@ -58,5 +58,5 @@ def make_head(name: str, train_labels: np.ndarray, **options: Any) -> Any:
     maker, given, _ = HEADS[name]
     options = {**given, **options}
     if maker in GROUPS_CLASSES:
-        options["images_a_class"] = int(np.bincount(train_labels).max())
+        options["images_per_class"] = int(np.bincount(train_labels).max())
     return maker(**options)

@@ -98,20 +98,20 @@ def class_counts(labels: Array, num_classes: int) -> Array:
     return jax.lax.platform_dependent(labels, cpu=added, default=compared)
 
 
-def class_bound(labels: Array, images_a_class: int | None) -> int | None:
-    """The static bound on the rows of one class: `images_a_class`, or else read from concrete labels.
+def class_bound(labels: Array, images_per_class: int | None) -> int | None:
+    """The static bound on the rows of one class: `images_per_class`, or else read from concrete labels.
 
     None where neither says it, under jit or vmap. A bound that concrete labels exceed is refused.
     """
     if isinstance(labels, Tracer):
-        return images_a_class
+        return images_per_class
     largest = int(np.bincount(np.asarray(labels) + 1)[1:].max(initial=1))
-    if images_a_class is not None and images_a_class < largest:
+    if images_per_class is not None and images_per_class < largest:
         raise InputError(
-            f"images_a_class is {images_a_class}, but one class of this task has {largest} images.\n"
+            f"images_per_class is {images_per_class}, but one class of this task has {largest} images.\n"
             "Give the size of the largest class of the whole run."
         )
-    return images_a_class or largest
+    return images_per_class or largest
 
 
 def rows_by_class(labels: Array, num_classes: int, size: int) -> Array:

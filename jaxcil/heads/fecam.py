@@ -72,7 +72,7 @@ class FeCAM:
     gamma2: Array | float | None
     mode: str = flax.struct.field(pytree_node=False, default="per_class")
     correlation: bool = flax.struct.field(pytree_node=False, default=True)
-    images_a_class: int | None = flax.struct.field(pytree_node=False, default=None)
+    images_per_class: int | None = flax.struct.field(pytree_node=False, default=None)
     first_task: str = flax.struct.field(pytree_node=False, default="mahalanobis")
     scores_are_logits: ClassVar[bool] = False
 
@@ -98,7 +98,7 @@ class FeCAM:
     ) -> FeCAMState:
         """Learns the classes of a task from features [B, D] >= 0, labels [B] int32 (-1: padding).
 
-        A class that comes again replaces what was known of it. Costs, in mode per_class, images_a_class D^2
+        A class that comes again replaces what was known of it. Costs, in mode per_class, images_per_class D^2
         and D^3 a new class.
         """
         features = task_rows(features, labels, like=state.means)
@@ -156,7 +156,7 @@ class FeCAM:
         return known_classes_only(-distances, state.counts)
 
     def _learn_each_class(self, state: FeCAMState, features: Array, labels: Array) -> FeCAMState:
-        size = class_bound(labels, self.images_a_class) or labels.shape[0]
+        size = class_bound(labels, self.images_per_class) or labels.shape[0]
         rows_of = rows_by_class(labels, state.counts.shape[0], size)
 
         def learn(mask: Array, images: Array, _: FeCAMState) -> FeCAMState:
@@ -233,7 +233,7 @@ def fecam(
     gamma1: Array | float = 1.0,
     gamma2: Array | float = 1.0,
     correlation: bool = True,
-    images_a_class: int | None = None,
+    images_per_class: int | None = None,
     first_task: Literal["mahalanobis", "classifier"] = "mahalanobis",
 ) -> FeCAM:
     """FeCAM on features >= 0.
@@ -253,8 +253,8 @@ def fecam(
         images, dead features or gamma2 far above gamma1, it is clipped: beyond, (2) may be singular or indefinite,
         and the code's "distances" negative.
       correlation: equation (3) of mode per_class; False keeps the variances, as the ablation of the code does.
-      images_a_class: bound on the rows of one class, of mode per_class. None reads it from the labels, or takes B
-        under jit, which is right too but costs up to B / images_a_class times as much.
+      images_per_class: bound on the rows of one class, of mode per_class. None reads it from the labels, or takes B
+        under jit, which is right too but costs up to B / images_per_class times as much.
       first_task: who scores after the first task of a run: "mahalanobis", this head; "classifier", the one that the
         extractor was trained under, as in the authors' curves. `incremental.learn_tasks` takes its scores; `scores`
         is this head's in any case.
@@ -277,6 +277,6 @@ def fecam(
         gamma2 if mode in ("per_class", "common") else None,
         mode=mode,
         correlation=correlation,
-        images_a_class=images_a_class,
+        images_per_class=images_per_class,
         first_task=first_task,
     )

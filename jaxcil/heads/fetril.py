@@ -65,7 +65,7 @@ class FeTrIL:
 
     classifier: SupportVectors | Softmax | Ridge
     source: str = flax.struct.field(pytree_node=False, default="euclidean")
-    images_a_class: int | None = flax.struct.field(pytree_node=False, default=None)
+    images_per_class: int | None = flax.struct.field(pytree_node=False, default=None)
 
     @property
     def scores_are_logits(self) -> bool:
@@ -86,7 +86,7 @@ class FeTrIL:
         """Learns a task's features [B, D], labels [B] int32 (-1: padding), and a classifier of all seen.
 
         A class that comes again counts as new: its rows replace its mean. A task without rows changes nothing.
-        Memory: C images_a_class training rows, and for svm a margin a class for each of them. Only the
+        Memory: C images_per_class training rows, and for svm a margin a class for each of them. Only the
         classifier fc needs the key.
         """
         features = task_rows(features, labels, like=state.means)
@@ -131,11 +131,11 @@ class FeTrIL:
           new: [C] bool, the classes of this task.
           seen: [C] bool, the classes of this task and all before.
         """
-        size = class_bound(labels, self.images_a_class)
+        size = class_bound(labels, self.images_per_class)
         if size is None:
             raise InputError(
                 "FeTrIL's `update` under jit needs a bound on the images of one class.\n"
-                "Give it as fetril(images_a_class=...): the size of the largest class of the whole run."
+                "Give it as fetril(images_per_class=...): the size of the largest class of the whole run."
             )
         num_classes = means.shape[0]
         source = self.source_classes(means, new)
@@ -159,7 +159,7 @@ def fetril(
     weight_decay: Array | float = 5e-4,
     epochs: int = 50,
     batch_size: int = 128,
-    images_a_class: int | None = None,
+    images_per_class: int | None = None,
 ) -> FeTrIL:
     """FeTrIL.
 
@@ -177,7 +177,7 @@ def fetril(
       weight_decay: of fc, >= 0.
       epochs: of fc, >= 1.
       batch_size: of fc, >= 1.
-      images_a_class: bound on the rows of one class. None reads it from the labels, which jit and vmap do not
+      images_per_class: bound on the rows of one class. None reads it from the labels, which jit and vmap do not
         allow: there it must be given, and a class's rows beyond it are left out.
 
     Raises:
@@ -202,7 +202,7 @@ def fetril(
         "fc": Softmax(learning_rate, weight_decay, epochs=epochs, batch_size=batch_size),
         "ridge": Ridge(ridge),
     }[classifier]
-    return FeTrIL(chosen, source=distance, images_a_class=images_a_class)
+    return FeTrIL(chosen, source=distance, images_per_class=images_per_class)
 
 
 def _check_reach(regularisation: Array | float) -> None:

@@ -34,12 +34,12 @@ def herding(
     *,
     exemplars: int,
     rule: Literal["pycil", "icarl"] = "pycil",
-    images_a_class: int | None = None,
+    images_per_class: int | None = None,
 ) -> Array:
     """Row numbers [C, exemplars] int32 of each class's exemplars, best first; -1 where a class has no more.
 
     The first m of them are what herding with m exemplars gives, so a memory that shrinks is cut.
-    Memory: C images_a_class^2.
+    Memory: C images_per_class^2.
 
     Args:
       features: [B, D], of any length; scaled to length one here.
@@ -47,7 +47,7 @@ def herding(
       num_classes: C. A class without rows gets -1.
       exemplars: at least 1; static.
       rule: which of the two above.
-      images_a_class: bound on the rows of one class. None reads it from the labels, or takes B under jit, which
+      images_per_class: bound on the rows of one class. None reads it from the labels, or takes B under jit, which
         is right too but costs more.
 
     Raises:
@@ -60,7 +60,7 @@ def herding(
         raise InputError(f"expected at least 1 exemplar a class, got {exemplars}.")
     like = jax.ShapeDtypeStruct((num_classes, *features.shape[1:]), features.dtype)
     features = task_rows(features, labels, like=like)
-    size = class_bound(labels, images_a_class) or labels.shape[0]
+    size = class_bound(labels, images_per_class) or labels.shape[0]
     pick = {"icarl": _with_repeats, "pycil": _without_repeats}[rule]
 
     def of_class(label: Array) -> Array:

@@ -25,7 +25,7 @@ MOST_CPU_DEVICES = 8
 CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")  # microseconds of every so many, or "max"
 
 
-def one_device_a_core() -> None:
+def one_device_per_core() -> None:
     """Gives the CPU a device for each core, up to `MOST_CPU_DEVICES`; to be called before jax computes anything.
 
     XLA's CPU compiler has kernels for convolutions that take one thread each, so that a training on one device leaves

@@ -25,7 +25,7 @@ REMEDIES = {
 
 
 @contextlib.contextmanager
-def written_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """A name beside `path` to write a file to; then it takes its place, whole and on the disk, or not at all.
 
     Who reads `path` sees the old content or the new, also after a power cut. The folder is made if absent. What a
@@ -50,7 +50,7 @@ def written_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def folder_written_aside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def atomic_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """A new folder beside `path` to write files to; then it takes that name, whole and on the disk, or not at all.
 
     What a killed process left beside it is removed first; a folder has one writer at a time.
@@ -101,7 +101,7 @@ def storage_errors(path: str | os.PathLike) -> Iterator[None]:
 
 def write(path: str | os.PathLike, data: bytes | str) -> None:
     """Writes a whole file aside."""
-    with written_aside(path) as aside:
+    with atomic_file(path) as aside:
         aside.write_bytes(data.encode() if isinstance(data, str) else data)
 
 

@@ -34,7 +34,7 @@ def opened(path: pathlib.Path) -> IO[str]:
         return path.open("a+")
 
 
-def take(file: IO[str], *, shared: bool = False) -> bool:
+def acquire(file: IO[str], *, shared: bool = False) -> bool:
     """Takes the lock of an open file, or says that others have it; never waits.
 
     Args:
@@ -55,7 +55,7 @@ def take(file: IO[str], *, shared: bool = False) -> bool:
     return True
 
 
-def give_back(file: IO[str]) -> None:
+def release(file: IO[str]) -> None:
     """Gives back the lock of an open file, if it has one."""
     try:
         fcntl.flock(file, fcntl.LOCK_UN)
@@ -64,7 +64,7 @@ def give_back(file: IO[str]) -> None:
             raise
 
 
-def stands_at(file: IO[str], path: pathlib.Path) -> bool:
+def is_current(file: IO[str], path: pathlib.Path) -> bool:
     """Whether an open file still is the one at a path: who had its lock before may have deleted it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
@@ -72,7 +72,7 @@ def stands_at(file: IO[str], path: pathlib.Path) -> bool:
         return False
 
 
-def sign(file: IO[str], doing: str = "") -> None:
+def write_owner(file: IO[str], doing: str = "") -> None:
     """Writes into a locked file who has it, for the messages of others."""
     said = f", {doing}" if doing else ""
     with files.storage_errors(file.name):

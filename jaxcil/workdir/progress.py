@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from jaxcil.workdir.scalars import Scalars
 
-SECONDS_A_LINE = 60.0
+SECONDS_PER_LINE = 60.0
 # Of a curve. Work that is over sooner leaves none.
-SECONDS_A_POINT = 5.0
+SECONDS_PER_POINT = 5.0
 
 
 class Progress:
@@ -70,10 +70,10 @@ class Progress:
         self._bar.update(done - self._done)
         self._done = done
         now = time.monotonic()
-        if self._bar.disable and now - self._line[0] > SECONDS_A_LINE:
+        if self._bar.disable and now - self._line[0] > SECONDS_PER_LINE:
             print(self._told(_speed(self._line, now, done), note), file=sys.stderr, flush=True)
             self._line = (now, done)
-        if self._scalars and now - self._point[0] > SECONDS_A_POINT:
+        if self._scalars and now - self._point[0] > SECONDS_PER_POINT:
             told = {"done": done, "a second": _speed(self._point, now, done), **values}
             self._scalars.write(done, {f"{self._what}/{name}": value for name, value in told.items()})
             self._point = (now, done)

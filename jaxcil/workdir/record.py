@@ -17,7 +17,7 @@ from jaxcil.errors import InputError
 from jaxcil.workdir import files, locks
 
 
-def remember_config(config: ConfigDict, directory: str | pathlib.Path) -> None:
+def pin_config(config: ConfigDict, directory: str | pathlib.Path) -> None:
     """Writes the config into a directory, or refuses if another stands there.
 
     Raises:
@@ -26,7 +26,7 @@ def remember_config(config: ConfigDict, directory: str | pathlib.Path) -> None:
     _remember(pathlib.Path(directory), "config.json", json.loads(config.to_json()), "a run of another config")
 
 
-def remember_data(directory: str | pathlib.Path, **parts: Any) -> None:
+def pin_data(directory: str | pathlib.Path, **parts: Any) -> None:
     """Writes the checksums of data sets into a directory, or refuses if others stand there.
 
     A config names a data set by its path; what lies there may have changed since.
@@ -79,7 +79,7 @@ def locked(directory: str | pathlib.Path, doing: str = "") -> Iterator[None]:
     path = files.writable_directory(directory) / locks.LOCK
     with locks.opened(path) as file:
         try:
-            free = locks.take(file)
+            free = locks.acquire(file)
         except locks.NoLocksError as error:  # refusing would leave no way to work there
             print(
                 f"jaxcil: {error}: see to it that no other process works there", file=sys.stderr, flush=True
@@ -89,7 +89,7 @@ def locked(directory: str | pathlib.Path, doing: str = "") -> Iterator[None]:
             raise InputError(
                 f"another process works in {directory}{locks.signatures(path.parent)}; wait for it, or take another"
             )
-        locks.sign(file, doing)
+        locks.write_owner(file, doing)
         try:
             yield
         finally:

@@ -63,12 +63,12 @@ def test_figures_of_a_run_fit_one_another(tmp_path):
     figures = generate.run(batch=[1], calls=1, profile=str(tmp_path / "trace"))
     best, ceiling = figures["best"], figures["matmul_ceiling_tflops"]
     assert sum(best["shares"].values()) == pytest.approx(1)
-    assert best["images_a_second"] == pytest.approx(best["batch"] / best["seconds"]["whole"])
-    done = best["tflop_an_image"] * best["images_a_second"]
+    assert best["images_per_second"] == pytest.approx(best["batch"] / best["seconds"]["whole"])
+    done = best["tflop_an_image"] * best["images_per_second"]
     assert best["tflops"]["whole"] == pytest.approx(done)
     assert best["share_of_ceiling"]["whole"] == pytest.approx(done / ceiling)
     assert best["writing"] == "timed"
-    assert best["batch"] == best["images_a_device"] * jax.local_device_count()
+    assert best["batch"] == best["images_per_device"] * jax.local_device_count()
     assert figures["text_encoder"]["call_seconds"] > 0
     for name in ("by_network", "by_kind"):
         assert sum(figures["profile"][name].values()) == pytest.approx(1)
@@ -94,7 +94,7 @@ def test_a_write_that_is_late_counts_however_late_the_others_are(monkeypatch):
     added = pause * late / generate.SHARD_BATCHES
     # no upper bound on a machine that others use; what is drawn may overlap with little of the writing
     assert best["shares"]["writing"] * best["seconds"]["whole"] > 0.9 * added
-    assert best["images_a_second"] < best["batch"] / added
+    assert best["images_per_second"] < best["batch"] / added
 
 
 @pytest.mark.usefixtures("_quick")
@@ -138,7 +138,7 @@ def test_parts_that_do_not_fit_cost_no_figure_of_the_table(monkeypatch):
     figures = generate.run("sd15", batch=[1], calls=1)
     assert figures["best"]["skipped"] == "JaxRuntimeError: RESOURCE_EXHAUSTED: out of memory"
     assert figures["torch"] == {"skipped": figures["best"]["skipped"]}
-    assert figures["best"]["images_a_second"] == figures["drawing"][0]["images_a_second"] > 0
+    assert figures["best"]["images_per_second"] == figures["drawing"][0]["images_per_second"] > 0
     assert figures["text_encoder"]["call_seconds"] > 0
 
 
@@ -154,7 +154,7 @@ def test_what_fails_beside_the_parts_costs_no_other_figure(monkeypatch):
     best = figures["best"]
     assert best["writing"] == "not timed: OSError: no space left"
     assert set(best["shares"]) == {"unet", "vae_decoder", "solver"}
-    assert best["images_a_second"] == pytest.approx(best["batch"] / best["seconds"]["drawing"])
+    assert best["images_per_second"] == pytest.approx(best["batch"] / best["seconds"]["drawing"])
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])

@@ -166,7 +166,7 @@ GENERATE = (
 )
 AGAIN = (
     "generate --config=generate_digits --workdir=HERE/set --config.model=HERE/model --config.class_names=cat,dog "
-    "--config.templates={} --config.images_a_class=2 --config.calls=1 --config.batch_size=1 "
+    "--config.templates={} --config.images_per_class=2 --config.calls=1 --config.batch_size=1 "
     "--config.shard_size=3 --config.image_size=16 "
 )
 IMPORT = "import-images HERE/source --workdir=HERE/new "
@@ -203,7 +203,7 @@ TABLE = {
     "guidance is no number": Row(
         nothing, f"{GENERATE} --config.guidance_scale=nan", ("guidance_scale", "finite")
     ),
-    "no images": Row(nothing, f"{GENERATE} --config.images_a_class=0", ("images_a_class", "at least 1")),
+    "no images": Row(nothing, f"{GENERATE} --config.images_per_class=0", ("images_per_class", "at least 1")),
     "a field that is not there": Row(nothing, f"{GENERATE} --config.clases=cat", ("clases", "class")),
     "unknown class list": Row(nothing, f"{GENERATE} --config.class_list=cifar11", ("cifar11", "cifar10")),
     "no such plan": Row(nothing, f"{GENERATE} --config.plan=HERE/plan.json", ("plan.json", "cannot be read")),
@@ -251,7 +251,7 @@ def good(tmp_path_factory):
             model=str(root / "model"),
             order=3,
             calls=1,
-            images_a_class=2,
+            images_per_class=2,
             templates=("{}",),
             batch_size=1,
             shard_size=3,

@@ -12,7 +12,7 @@ from jaxcil.cli.main import main
 def called(monkeypatch):
     """Options that reach the benchmark of generation, which is not run."""
     calls = []
-    run = types.SimpleNamespace(run=lambda **options: calls.append(options) or {"images_a_second": 1.0})
+    run = types.SimpleNamespace(run=lambda **options: calls.append(options) or {"images_per_second": 1.0})
     monkeypatch.setitem(sys.modules, "jaxcil.benchmarks.generate", run)
     return calls
 
@@ -32,7 +32,7 @@ def test_options_arrive_as_what_they_mean(called, tmp_path, capsys):
     assert called == [
         {"model": "sd15", "size": 64, "batch": [1, 16], "attention": ["xla", "cudnn"]},
     ]
-    assert path.read_text() == capsys.readouterr().out == '{\n  "images_a_second": 1.0\n}\n'
+    assert path.read_text() == capsys.readouterr().out == '{\n  "images_per_second": 1.0\n}\n'
 
 
 @pytest.mark.parametrize(

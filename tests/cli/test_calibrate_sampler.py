@@ -92,7 +92,7 @@ def test_default_start_is_nearly_the_default_plan():
         ("calls", "3", "reference needs more calls than the 3 that are fitted, got 3"),
         ("steps", "0", "steps must be at least 1"),
         ("held_out_batches", "0", "held_out_batches must be at least 1"),
-        ("images_a_prompt", "1", "images_a_prompt must be at least 2"),
+        ("images_per_prompt", "1", "images_per_prompt must be at least 2"),
         ("learning_rate", "0", "learning_rate must be positive and finite, got 0"),
         ("family", "products", "Did you mean 'product'?"),
         ("held_out_seeds", "0,1", r"none that of the fit (0), got (0, 1)"),

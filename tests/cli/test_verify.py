@@ -35,7 +35,7 @@ def made(tmp_path):
         model=str(SD1),
         order=3,
         calls=1,
-        images_a_class=2,
+        images_per_class=2,
         templates=("{}",),
         batch_size=1,
         shard_size=3,

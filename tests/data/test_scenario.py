@@ -112,7 +112,7 @@ def test_the_hash_is_of_the_names_in_order_and_of_nothing_else():
         (([], 1, 1), "empty"),
         ((names(5), 6, 1), r"first_classes must lie in \[1, 5\].*got 6"),
         ((names(5), 0, 1), "got 0"),
-        ((names(5), 2, 0), "classes_a_task must be at least 1, got 0"),
+        ((names(5), 2, 0), "classes_per_task must be at least 1, got 0"),
         ((["ant", "bee", "ant"], 1, 1), "given twice: .'ant'"),
     ],
 )
@@ -130,7 +130,7 @@ def test_equal_tasks_that_cannot_be_are_refused(arguments, says):
         ((5, 0), r"whole numbers of at least 1, got \(5, 0\)"),
         ((2.5, 2.5), "whole numbers"),
         ((6, -1), "at least 1"),
-        (None, "give first_classes and classes_a_task, or task_sizes"),
+        (None, "give first_classes and classes_per_task, or task_sizes"),
     ],
 )
 def test_uneven_tasks_that_cannot_be_are_refused(sizes, says):

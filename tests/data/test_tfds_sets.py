@@ -36,14 +36,14 @@ class JaxcilPictures(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, features=features, homepage="https://pictures.invalid")
 
     def _split_generators(self, dl_manager):
-        count = self.images_a_class(dl_manager)
+        count = self.images_per_class(dl_manager)
         return {
             "train": self._generate_examples(count),
             "validation": self._generate_examples(1),
             "blank": self._unlabelled(),
         }
 
-    def images_a_class(self, dl_manager):
+    def images_per_class(self, dl_manager):
         return 5
 
     def _unlabelled(self):
@@ -59,14 +59,14 @@ class JaxcilPictures(tfds.core.GeneratorBasedBuilder):
 class JaxcilArchive(JaxcilPictures):
     """The same from an archive, which holds the number of images a class."""
 
-    def images_a_class(self, dl_manager):
+    def images_per_class(self, dl_manager):
         return int(open(dl_manager.download(f"https://pictures.invalid/{ARCHIVE}")).read())
 
 
 class JaxcilUnreachable(JaxcilPictures):
     """The same from a site that is down."""
 
-    def images_a_class(self, dl_manager):
+    def images_per_class(self, dl_manager):
         raise requests.ConnectionError("no route to host")
 
 
@@ -75,7 +75,7 @@ class JaxcilByHand(JaxcilPictures):
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Sign in and fetch pictures.tar."
 
-    def images_a_class(self, dl_manager):
+    def images_per_class(self, dl_manager):
         return len(list(dl_manager.manual_dir.iterdir()))
 
 

@@ -14,7 +14,7 @@ def results_of(levels, *, order=1993, seeds=(0, 1), sizes=(2, 2), classes=None, 
         "seeds": list(seeds),
         "scenario": {"class_order": f"seed-{order}"},
         "extractor": {"steps": 300, "chunk": 100},
-        "synthetic": {"path": None, "images_a_class": 200},
+        "synthetic": {"path": None, "images_per_class": 200},
     }
     for name, value in changes.items():
         group, _, field = name.rpartition("__")

@@ -88,7 +88,7 @@ def test_the_control_takes_first_classes_in_turn_and_repeats_where_the_set_has_f
 
 
 def test_fewer_images_a_class_are_the_first_of_each(folder, tmp_path):
-    assert taken(config(folder, images_a_class=3), tmp_path)[0] == {2: 3, 3: 3, 4: 3, 5: 3}
+    assert taken(config(folder, images_per_class=3), tmp_path)[0] == {2: 3, 3: 3, 4: 3, 5: 3}
 
 
 def test_a_share_of_known_classes_leaves_the_others_out(folder, tmp_path):
@@ -107,7 +107,7 @@ def test_a_class_that_never_comes_gets_a_label_behind_all_others(folder, tmp_pat
 def test_the_control_of_known_classes_brings_images_of_the_first_classes(folder, tmp_path):
     made = config(folder)
     made.extractors = ("future_proof", "known_classes")
-    made.future_proof.images_a_class = 2  # of the classes to come; the control repeats as few as it can
+    made.future_proof.images_per_class = 2  # of the classes to come; the control repeats as few as it can
     assert taken(made, tmp_path)[0] == {0: 4, 1: 4, 2: 2, 3: 2, 4: 2, 5: 2}
 
 
@@ -118,7 +118,7 @@ def test_the_control_of_known_classes_brings_images_of_the_first_classes(folder,
         ({"classes": ("ant",)}, "names classes of the first task: ant"),
         ({"known_share": 0.1}, "at least one of 4 classes"),
         ({"known_share": 1.5}, "at most 1, got 1.5"),
-        ({"images_a_class": 5}, "is 5, but .* has 4 images of cat"),
+        ({"images_per_class": 5}, "is 5, but .* has 4 images of cat"),
         ({"source": "nowhere"}, "no data set 'nowhere'"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),

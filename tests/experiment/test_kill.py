@@ -16,7 +16,7 @@ FIELDS = (
     ),
     *(
         "extractor.batch_size=16",
-        "synthetic.images_a_class=10",
+        "synthetic.images_per_class=10",
         "synthetic.calls=4",
         "synthetic.batch_size=10",
     ),

@@ -26,10 +26,10 @@ def rows(seed, images):
 
 
 def learn(
-    program, classes_a_task=5, seeds=(3, 5), checkpoints=None, first_scores=None, spoil=lambda given: None
+    program, classes_per_task=5, seeds=(3, 5), checkpoints=None, first_scores=None, spoil=lambda given: None
 ):
     names = [f"class {n}" for n in range(CLASSES)]
-    scenario = make_scenario(names, classes_a_task, classes_a_task, class_order="label-order")
+    scenario = make_scenario(names, classes_per_task, classes_per_task, class_order="label-order")
     given = {
         "features": [
             FrozenFeatures(rows(seed, IMAGES)[0], rows(seed + 100, IMAGES // 2)[0]) for seed in seeds
@@ -46,7 +46,7 @@ def learn(
 @functools.cache
 def compiled(name):
     """Programs that tests share."""
-    return compile_head({"ncm": heads.ncm(), "fecam": heads.fecam(images_a_class=IMAGES)}[name])
+    return compile_head({"ncm": heads.ncm(), "fecam": heads.fecam(images_per_class=IMAGES)}[name])
 
 
 def untrained(head, scores):
@@ -60,14 +60,14 @@ def assert_equal(one, other):
 
 @pytest.mark.parametrize(
     "head",
-    [heads.ncm(), heads.fetril(classifier="ridge", images_a_class=IMAGES)],
+    [heads.ncm(), heads.fetril(classifier="ridge", images_per_class=IMAGES)],
     ids=["ncm", "fetril"],
 )
 def test_five_and_twenty_five_tasks_compile_the_same_two_programs(head):
-    for classes_a_task in (5, 1):
+    for classes_per_task in (5, 1):
         program = compile_head(head)
-        measured = learn(program, classes_a_task, seeds=(3,))
-        assert measured.accuracy_matrix.shape[1] == CLASSES // classes_a_task
+        measured = learn(program, classes_per_task, seeds=(3,))
+        assert measured.accuracy_matrix.shape[1] == CLASSES // classes_per_task
         assert program.update._cache_size() == program.scores._cache_size() == 1
 
 
@@ -101,7 +101,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("task", [1, 3])
 def test_a_head_stopped_in_a_task_goes_on_with_that_task_to_the_same_bits(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "SECONDS_A_STATE", 0.0)
+    monkeypatch.setattr(reading, "SECONDS_PER_STATE", 0.0)
     program = compiled("fecam")
     whole = learn(program)
     learned = []
@@ -141,7 +141,7 @@ def test_calibration_is_told_of_logits_only():
 
 def test_the_first_point_is_that_of_the_extractors_classifier_where_the_head_asks_for_it():
     program = compiled("fecam")
-    asking = program._replace(head=heads.fecam(images_a_class=IMAGES, first_task="classifier"))
+    asking = program._replace(head=heads.fecam(images_per_class=IMAGES, first_task="classifier"))
     labels = np.repeat(np.arange(5), IMAGES // 2)
     # The classifier of the first seed is right in all cases, that of the second in those of class 0 alone
     given = [np.eye(5)[labels], np.eye(5)[np.zeros_like(labels)]]
@@ -204,7 +204,7 @@ BAD_INPUT = {
 
 @pytest.mark.parametrize(("spoil", "message"), BAD_INPUT.values(), ids=BAD_INPUT.keys())
 def test_bad_input_is_refused_before_the_first_update(spoil, message):
-    program = HeadProgram(heads.fecam(images_a_class=IMAGES), None, None)
+    program = HeadProgram(heads.fecam(images_per_class=IMAGES), None, None)
     with pytest.raises(InputError, match=message):
         learn(program, spoil=spoil)
 

@@ -100,7 +100,7 @@ def test_recipes_that_cannot_be_are_refused(change, message):
         ({"extractor.batch_size": 0}, r"extractor\.batch_size must be at least 1"),
         ({"future_proof.share": 1.0}, "must leave real and other images in a batch of 128"),
         ({"future_proof.loss_weight": -1.0}, "must not be negative"),
-        ({"future_proof.images_a_class": 0}, "must be at least 1"),
+        ({"future_proof.images_per_class": 0}, "must be at least 1"),
         ({"future_proof.source": "somewhere"}, r"needs future_proof\.classes"),
         (
             {"future_proof.source": "a", "future_proof.classes": ("b",), "synthetic.path": "c"},

@@ -20,9 +20,14 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning"
 )
 SMALL = (
-    *("scenario.first_classes=4", "scenario.classes_a_task=4", "seeds=3,5"),
+    *("scenario.first_classes=4", "scenario.classes_per_task=4", "seeds=3,5"),
     *("extractor.steps=4", "extractor.batch_size=8", "extractor.chunk=2"),
-    *("synthetic.images_a_class=3", "synthetic.calls=2", "synthetic.batch_size=2", "synthetic.shard_size=6"),
+    *(
+        "synthetic.images_per_class=3",
+        "synthetic.calls=2",
+        "synthetic.batch_size=2",
+        "synthetic.shard_size=6",
+    ),
 )
 
 
@@ -152,8 +157,8 @@ def test_a_second_call_does_nothing_again(finished, make_config, monkeypatch):
 def test_a_config_that_was_refused_may_be_corrected_in_its_place(make_config, tmp_path):
     with pytest.raises(InputError, match="first_classes"):
         experiment.run(make_config("scenario.first_classes=20"), tmp_path)
-    with pytest.raises(InputError, match="images_a_class"):
-        experiment.run(make_config("synthetic.images_a_class=0"), tmp_path)
+    with pytest.raises(InputError, match="images_per_class"):
+        experiment.run(make_config("synthetic.images_per_class=0"), tmp_path)
     with pytest.raises(InputError, match="order of the solver"):  # not: a run of another config
         experiment.run(make_config("synthetic.order=7"), tmp_path)
 
@@ -200,13 +205,13 @@ def test_a_workdir_of_another_config_is_refused_with_the_difference(finished, ma
         ("extractor.augmentation.crop=-1", "crop of an augmentation must be at least 0"),
         ("data_dir=/dev/null/x", "cannot be prepared"),
         ("synthetic.guidance_scale=nan", "must be finite"),
-        ("scenario.classes_a_task=0", "classes_a_task must be at least 1"),
+        ("scenario.classes_per_task=0", "classes_per_task must be at least 1"),
         (
             "scenario.class_order=zero,tow,one,three,four,five,six,seven,eight,nine",
             "no class name 'tow'.*'two'",
         ),
         ("scenario.class_order=zero,one", "class_order must name each of the class ids 0 to 9 once; got 2"),
-        ("synthetic.images_a_class=0", "images_a_class must be at least 1"),
+        ("synthetic.images_per_class=0", "images_per_class must be at least 1"),
         ("synthetic.model=digit", "no embedded generator 'digit'.*'digits'"),
         ("synthetic.order=4", "order of the solver must be 1, 2 or 3"),
         ("synthetic.calls=0", "number of calls"),

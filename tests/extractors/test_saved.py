@@ -33,7 +33,7 @@ def finished(tmp_path_factory):
         "head_options.fecam.first_task=classifier",
         "seeds=3,5",
         "scenario.first_classes=2",
-        "scenario.classes_a_task=1",
+        "scenario.classes_per_task=1",
         "scenario.class_order=fox,cat,dog",
         "extractor.steps=2",
         "extractor.batch_size=8",

@@ -144,7 +144,7 @@ def test_a_bound_on_the_images_of_a_class_changes_nothing_but_rounding():
     labels = jnp.asarray(np.arange(60) % 3, jnp.int32)
     scores = []
     for bound in (None, 20, 33):
-        head = fecam(images_a_class=bound)
+        head = fecam(images_per_class=bound)
         state = update(head, head.init(3, 8), features, labels)
         scores.append(score(head, state, features))
     # Rows of zeros are added to sums: only the order of the additions may differ
@@ -153,7 +153,7 @@ def test_a_bound_on_the_images_of_a_class_changes_nothing_but_rounding():
 
 
 def test_a_class_larger_than_the_bound_is_refused():
-    head = fecam(images_a_class=19)
+    head = fecam(images_per_class=19)
     with pytest.raises(ValueError, match="has 20 images"):
         head.update(
             head.init(3, 8), jnp.asarray(relu_features(60, 8)), jnp.asarray(np.arange(60) % 3, jnp.int32)

@@ -52,15 +52,15 @@ def test_source_classes_are_those_of_the_reference(golden, preset):
 def test_the_presets_choose_by_distance_and_by_angle():
     # The old class (10, 0): a new one in its direction but far away, another nearer but turned
     means, new = jnp.array([[10.0, 0.0], [1.0, 0.0], [9.0, 5.0]]), jnp.array([False, True, True])
-    assert fetril("official", images_a_class=40).source_classes(means, new)[0] == 2
-    assert fetril("pycil", images_a_class=40).source_classes(means, new)[0] == 1
+    assert fetril("official", images_per_class=40).source_classes(means, new)[0] == 2
+    assert fetril("pycil", images_per_class=40).source_classes(means, new)[0] == 1
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("preset", ["official", "pycil"])
 def test_training_rows_are_those_of_the_reference(golden, preset):
     arrays = golden("incremental/fetril.npz")
-    rows, owners = second_task(fetril(preset, images_a_class=40), arrays)
+    rows, owners = second_task(fetril(preset, images_per_class=40), arrays)
     order = np.argsort(arrays[f"{preset}_train_labels"], kind="stable")
     np.testing.assert_array_equal(owners, arrays[f"{preset}_train_labels"][order])
     expected = unit(arrays[f"{preset}_train_features"][order].astype(np.float64))
@@ -72,7 +72,7 @@ def test_training_rows_are_those_of_the_reference(golden, preset):
 @pytest.mark.usefixtures("x64")
 def test_the_classifier_is_the_exact_optimum_of_the_official_problem(golden):
     arrays = golden("incremental/fetril.npz")
-    head = fetril("official", images_a_class=40)
+    head = fetril("official", images_per_class=40)
     state = fit_in_two_tasks(head, arrays)
     scores = np.asarray(head.scores(state, jnp.asarray(arrays["test_features"], float)))
     for ours, name in (
@@ -87,7 +87,7 @@ def test_the_classifier_is_the_exact_optimum_of_the_official_problem(golden):
 @pytest.mark.usefixtures("x64")
 def test_pycil_preset_predicts_what_pycil_predicts(golden):
     arrays = golden("incremental/fetril.npz")
-    head = fetril("pycil", images_a_class=40)
+    head = fetril("pycil", images_per_class=40)
     scores = np.asarray(
         head.scores(fit_in_two_tasks(head, arrays), jnp.asarray(arrays["test_features"], float))
     )
@@ -99,7 +99,7 @@ def test_pycil_preset_predicts_what_pycil_predicts(golden):
 
 def test_float32_decides_as_float64_does(golden):
     arrays = golden("incremental/fetril.npz")
-    head = fetril("official", images_a_class=40)
+    head = fetril("official", images_per_class=40)
     scores = np.asarray(head.scores(fit_in_two_tasks(head, arrays), jnp.asarray(arrays["test_features"])))
     expected = arrays["exact_svm_decision"]
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -112,7 +112,7 @@ def test_pseudo_features_of_an_old_class_have_its_mean_before_scaling():
     features = np.concatenate([rng.normal(size=(60, 4)), np.full((60, 1), 1e6)], axis=1)
     labels = np.repeat(np.arange(3, dtype=np.int32), 20)
     means = features.reshape(3, 20, 5).mean(axis=1)
-    rows, owners = jax.jit(fetril(images_a_class=20).pseudo_features)(
+    rows, owners = jax.jit(fetril(images_per_class=20).pseudo_features)(
         jnp.asarray(features[20:]),
         jnp.asarray(labels[20:]),
         jnp.asarray(means),
@@ -127,14 +127,14 @@ def test_pseudo_features_of_an_old_class_have_its_mean_before_scaling():
 
 
 def test_under_jit_a_missing_bound_on_the_images_of_a_class_is_explained():
-    with pytest.raises(ValueError, match="images_a_class"):
+    with pytest.raises(ValueError, match="images_per_class"):
         jax.jit(fetril().update)(fetril().init(2, 3), jnp.ones((4, 3)), jnp.array([0, 0, 1, 1]))
 
 
 @pytest.mark.usefixtures("x64")
 def test_rows_of_fc_are_the_unscaled_ones_of_pycil(golden):
     arrays = golden("incremental/fetril.npz")
-    head = fetril("pycil", classifier="fc", images_a_class=40)
+    head = fetril("pycil", classifier="fc", images_per_class=40)
     labels = jnp.asarray(arrays["train_labels"], jnp.int32)
     rows, owners = (
         np.asarray(part)
@@ -154,7 +154,7 @@ def test_rows_of_fc_are_the_unscaled_ones_of_pycil(golden):
 def test_fc_goes_on_from_the_weights_of_the_task_before(golden):
     arrays = golden("incremental/fetril.npz")
     # A learning rate of nothing leaves the classifier where it starts
-    still = fetril(classifier="fc", learning_rate=1e-30, epochs=1, images_a_class=40)
+    still = fetril(classifier="fc", learning_rate=1e-30, epochs=1, images_per_class=40)
     features, labels = jnp.asarray(arrays["train_features"]), jnp.asarray(arrays["train_labels"], jnp.int32)
     first = update(still, still.init(9, 16), features, jnp.where(labels < 5, labels, -1), jax.random.key(0))
     second = update(still, first, features, jnp.where(labels >= 5, labels, -1), jax.random.key(1))
@@ -166,7 +166,7 @@ def test_fc_goes_on_from_the_weights_of_the_task_before(golden):
 
 def test_fc_finds_what_the_support_vectors_find(golden):
     arrays = golden("incremental/fetril.npz")
-    head = fetril("pycil", classifier="fc", images_a_class=40)
+    head = fetril("pycil", classifier="fc", images_per_class=40)
     features, labels = jnp.asarray(arrays["train_features"]), jnp.asarray(arrays["train_labels"], jnp.int32)
     state = head.init(9, 16)
     for task in (labels < 5, labels >= 5):
@@ -180,7 +180,7 @@ def test_fc_finds_what_the_support_vectors_find(golden):
 @pytest.mark.usefixtures("x64")
 def test_the_ridge_classifier_is_that_of_scikit_learn(golden):
     arrays = golden("incremental/fetril.npz")
-    head = fetril("official", classifier="ridge", ridge=0.3, images_a_class=40)
+    head = fetril("official", classifier="ridge", ridge=0.3, images_per_class=40)
     state = fit_in_two_tasks(head, arrays)
     rows, owners = unit(arrays["official_train_features"]), arrays["official_train_labels"]
     # A constant feature of ones stands for the intercept, which is regularised too
@@ -201,7 +201,7 @@ def test_float64_takes_a_regularisation_that_float32_does_not():
 
 
 def test_fc_needs_a_key():
-    head = fetril(classifier="fc", images_a_class=4)
+    head = fetril(classifier="fc", images_per_class=4)
     with pytest.raises(ValueError, match="key"):
         jax.eval_shape(head.update, head.init(2, 3), jnp.ones((4, 3)), jnp.array([0, 0, 1, 1]))
 

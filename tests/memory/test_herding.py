@@ -58,7 +58,7 @@ def test_float32_picks_as_float64_does(rows, rule):
 def test_padding_the_length_of_features_and_jit_change_nothing(rows, rule):
     features, labels = (np.asarray(part)[:100] for part in rows)
     padded = np.concatenate([3 * features, np.full((9, 16), np.nan)]).astype(np.float32)
-    jitted = jax.jit(lambda x, y: herding(x, y, 2, exemplars=5, rule=rule, images_a_class=60))
+    jitted = jax.jit(lambda x, y: herding(x, y, 2, exemplars=5, rule=rule, images_per_class=60))
     found = jitted(jnp.asarray(padded), jnp.asarray(np.append(labels, np.full(9, -1)), jnp.int32))
     expected = herding(
         jnp.asarray(features, jnp.float32), jnp.asarray(labels, jnp.int32), 2, exemplars=5, rule=rule
@@ -90,7 +90,7 @@ def test_one_exemplar_is_the_image_nearest_to_the_mean():
     [
         ({"rule": "icral"}, "Did you mean 'icarl'"),
         ({"exemplars": 0}, "at least 1"),
-        ({"images_a_class": 2}, "images_a_class"),
+        ({"images_per_class": 2}, "images_per_class"),
         ({"num_classes": 1}, "labels must lie"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

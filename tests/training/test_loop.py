@@ -207,7 +207,7 @@ def test_a_container_counts_the_cores_that_it_is_given_time_on(quota, cores, tmp
     ids=["silent", "jax told", "XLA told"],
 )
 def test_the_cpu_is_as_many_devices_as_it_has_cores_unless_told_otherwise(environment, expected):
-    program = "from jaxcil.parallel import mesh; mesh.one_device_a_core(); print(mesh.jax.device_count())"
+    program = "from jaxcil.parallel import mesh; mesh.one_device_per_core(); print(mesh.jax.device_count())"
     clean = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-c", program], env=clean | environment, capture_output=True, text=True, check=True

@@ -15,7 +15,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     target.write_text("old")
 
     def write():
-        with files.written_aside(target) as aside:
+        with files.atomic_file(target) as aside:
             aside.write_text("half of the n")
             raise OSError("disk full")
 
@@ -40,7 +40,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 )
 def test_what_the_system_refuses_is_told_with_what_to_do(error, message, tmp_path):
     def write():
-        with files.written_aside(tmp_path / "file") as aside:
+        with files.atomic_file(tmp_path / "file") as aside:
             aside.write_text("half of the n")
             raise error
 
@@ -91,7 +91,7 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
     (tmp_path / ".folder.aside/left").write_text("by a killed process")
 
     def write(error):
-        with files.folder_written_aside(target) as aside:
+        with files.atomic_folder(target) as aside:
             (aside / "one").mkdir()
             (aside / "one/file").write_text("new")
             assert not target.exists()

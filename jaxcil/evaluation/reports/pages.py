@@ -31,7 +31,7 @@ def count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-def classes_a_task(sizes: Sequence[int]) -> str:
+def classes_per_task(sizes: Sequence[int]) -> str:
     """How the classes come, in words; the last task may take a remainder."""
     first, later = sizes[0], sizes[1:]
     if len(set(later[:-1])) > 1 or (len(later) > 1 and later[-1] > later[0]):

@@ -22,7 +22,7 @@ from jaxcil.evaluation.reports.names import (
     in_order,
     method_name,
 )
-from jaxcil.evaluation.reports.pages import classes_a_task, count, inline, render
+from jaxcil.evaluation.reports.pages import classes_per_task, count, inline, render
 from jaxcil.evaluation.reports.spread import paired, share_of_gap
 from jaxcil.workdir import files
 
@@ -179,7 +179,7 @@ def write_report(
 
 
 def _title(results: Mapping[str, Any]) -> str:
-    return f"{results['config'].get('dataset', 'a data set')}: {classes_a_task(results['task_sizes'])}"
+    return f"{results['config'].get('dataset', 'a data set')}: {classes_per_task(results['task_sizes'])}"
 
 
 def _what_was_run(results: Mapping[str, Any]) -> list[str]:
@@ -190,7 +190,7 @@ def _what_was_run(results: Mapping[str, Any]) -> list[str]:
     split = EVALUATED_ON[config.get("evaluate_on", "test")]
     benchmark = (
         f"The {count(sum(sizes), 'class', 'classes')} of {config.get('dataset', 'the data set')} come in "
-        f"{count(len(sizes), 'task', 'tasks')}, {classes_a_task(sizes)}, in class order {order}, with "
+        f"{count(len(sizes), 'task', 'tasks')}, {classes_per_task(sizes)}, in class order {order}, with "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, and are evaluated on {split}."
     )
     extractors = {run["extractor"] for run in results["runs"]}
@@ -210,8 +210,8 @@ def _auxiliary(config: Mapping[str, Any]) -> str:
     classes = ", ".join(chosen.get("classes") or ()) or "the classes to come"
     if (share := chosen.get("known_share", 1)) < 1:
         classes = f"{100 * share:g} % of {classes}"
-    if chosen.get("images_a_class"):
-        classes += f" ({chosen['images_a_class']} of each)"
+    if chosen.get("images_per_class"):
+        classes += f" ({chosen['images_per_class']} of each)"
     if chosen.get("source"):
         return f"real images of {classes}, from the data set {chosen['source']}"
     if synthetic.get("path"):
@@ -219,7 +219,7 @@ def _auxiliary(config: Mapping[str, Any]) -> str:
         source += f", those that its filter {synthetic['filter']} keeps" if synthetic.get("filter") else ""
     else:
         made = [
-            f"{synthetic['images_a_class']} a class" if "images_a_class" in synthetic else "",
+            f"{synthetic['images_per_class']} a class" if "images_per_class" in synthetic else "",
             f"guidance scale {synthetic['guidance_scale']:g}" if synthetic.get("guidance_scale") else "",
             f"{synthetic['calls']} network calls an image" if "calls" in synthetic else "",
         ]

@@ -33,14 +33,14 @@ def _check_entry(entry: Mapping[str, Any], where: str, tasks: int) -> None:
     absent = [field for field in ("method", "extractor", "seed", *METRICS) if entry.get(field) is None]
     if absent:
         raise InputError(f"it has an entry without {', '.join(absent)}: {whose}")
-    if not _one_a_task(tasks, _one_a_task(tasks, _or_null(_is_fraction)))(entry.get("accuracy_matrix")):
+    if not _one_per_task(tasks, _one_per_task(tasks, _or_null(_is_fraction)))(entry.get("accuracy_matrix")):
         raise InputError(
             f"it has an entry without an accuracy_matrix of every task: {whose}; expected {tasks} rows of {tasks} "
             "fractions, null above the diagonal"
         )
     top_5 = (
         f"a fraction or null for each of {tasks} tasks",
-        _or_null(_one_a_task(tasks, _or_null(_is_fraction))),
+        _or_null(_one_per_task(tasks, _or_null(_is_fraction))),
     )
     _check_fields(entry, where, {**_ENTRY, "top_5_accuracy": top_5})
 
@@ -81,7 +81,7 @@ def _list_of(test: Test) -> Test:
     return lambda value: isinstance(value, list) and all(map(test, value))
 
 
-def _one_a_task(tasks: int, test: Test) -> Test:
+def _one_per_task(tasks: int, test: Test) -> Test:
     return lambda value: _list_of(test)(value) and len(value) == tasks
 
 

@@ -13,7 +13,7 @@ from jaxcil.evaluation.reports.names import (
     method_name,
     methods_in_order,
 )
-from jaxcil.evaluation.reports.pages import classes_a_task
+from jaxcil.evaluation.reports.pages import classes_per_task
 from jaxcil.evaluation.reports.spread import Pair, Spread, paired, share_of_gap, spread
 
 Cells = tuple[list[str], list[list[str]]]  # header and lines of a table, as text
@@ -96,7 +96,7 @@ def title(comparison: Comparison) -> str:
     """A scenario in words."""
     classes = sum(comparison.task_sizes)
     told = f" ({comparison.classes})" if comparison.classes else ""
-    return f"{comparison.dataset}, {classes} classes{told}: {classes_a_task(comparison.task_sizes)}"
+    return f"{comparison.dataset}, {classes} classes{told}: {classes_per_task(comparison.task_sizes)}"
 
 
 def grids(found: Sequence[Row]) -> dict[str, Cells]:

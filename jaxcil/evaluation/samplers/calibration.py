@@ -59,11 +59,11 @@ class Solver(NamedTuple):
 class Settings(NamedTuple):
     """How a fit is made and judged.
 
-    A batch has P = classes x templates prompts, and R = images_a_prompt latents of each.
+    A batch has P = classes x templates prompts, and R = images_per_prompt latents of each.
     """
 
     guidance_scale: float
-    images_a_prompt: int
+    images_per_prompt: int
     reference_calls: int
     reference_batches: int
     steps: int
@@ -126,7 +126,7 @@ def calibrate_sampler(
 
     texts = [prompts.prompt(templates, name, n) for name in class_names for n in range(len(templates))]
     text = jax.jit(diffusion.encode_text)(model, model.tokenize(texts))
-    text = jnp.stack([text] * settings.images_a_prompt)
+    text = jnp.stack([text] * settings.images_per_prompt)
     scale = None if settings.guidance_scale == 1 else settings.guidance_scale
     batch = functools.partial(jax.jit(_latents), model, text, scale)
     distance = jax.jit(balanced_energy_distance)
@@ -195,9 +195,9 @@ def check(solver: Solver, settings: Settings) -> None:
     for name, value in counts.items():
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}.")
-    if settings.images_a_prompt < 2:
+    if settings.images_per_prompt < 2:
         raise InputError(
-            f"images_a_prompt must be at least 2, to know its spread, got {settings.images_a_prompt}."
+            f"images_per_prompt must be at least 2, to know its spread, got {settings.images_per_prompt}."
         )
     if settings.reference_calls <= solver.calls:
         raise InputError(

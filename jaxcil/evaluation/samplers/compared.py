@@ -48,7 +48,7 @@ class Sampler(NamedTuple):
 
     label: str
     solver: Callable[[Grid], Plan]
-    calls_a_step: int = 1
+    calls_per_step: int = 1
 
 
 SAMPLERS = {
@@ -77,7 +77,7 @@ SAMPLERS = {
     "euler_maruyama": Sampler("Euler-Maruyama", lambda grid: euler_maruyama(grid, phi(7))),
     "dpmpp_2m": Sampler("DPM++ 2M", dpmpp_2m),
     "sde_dpmpp_2m": Sampler("SDE-DPM++ 2M", sde_dpmpp_2m),
-    "heun": Sampler("Heun (EDM)", heun, calls_a_step=2),
+    "heun": Sampler("Heun (EDM)", heun, calls_per_step=2),
 }
 
 # What stands beside samplers: the best that can be reached, and beside a model reality.
@@ -97,7 +97,7 @@ def plans_of(samplers: Iterable[Sampler], grid_of: Callable[[int], Grid], calls:
     """
 
     def plan(sampler: Sampler) -> Plan:
-        return pad(sampler.solver(grid_of(-(-calls // sampler.calls_a_step))), calls)
+        return pad(sampler.solver(grid_of(-(-calls // sampler.calls_per_step))), calls)
 
     return stack([plan(sampler) for sampler in samplers])
 

@@ -188,7 +188,7 @@ def _scales(scales: float | Sequence[float]) -> str:
 
 def _classes(manifest: Manifest, found: Mapping[str, filters.Filter]) -> str:
     """Every class with its count, as a table where there are not too many."""
-    counts = manifest.requests.images_a_class()
+    counts = manifest.requests.images_per_class()
     shares = {name: filters.shares_kept(manifest, item) for name, item in found.items()}
     if len(counts) > TABLE_ROWS:
         listed = ", ".join(f"{_text(name)} ({counts[n]})" for n, name in enumerate(manifest.class_names))

@@ -69,7 +69,7 @@ def begin(
     directory: str | os.PathLike,
     config: dict[str, Any],
     class_names: Sequence[str],
-    images_a_class: int | Sequence[int],
+    images_per_class: int | Sequence[int],
     *,
     shard_size: int,
     notes: dict[str, Any] | None = None,
@@ -81,7 +81,7 @@ def begin(
       directory: exists and can be written.
       config: JSON values, with image_size = [height, width].
       class_names: all that the set is to have; those it has come first.
-      images_a_class: not fewer than it has; or a number for each class, which then follows from the config.
+      images_per_class: not fewer than it has; or a number for each class, which then follows from the config.
       shard_size: requests in a shard.
       notes: JSON values that tell people where the config came from.
       phrases: what prompts call the classes that they do not call by their name alone.
@@ -94,9 +94,9 @@ def begin(
     if old is None:
         old_requests, versions = Requests(), package_versions()
     else:
-        _check_same(directory, old, config, class_names, images_a_class, said)
+        _check_same(directory, old, config, class_names, images_per_class, said)
         old_requests, config, versions = old.requests, old.config, old.versions
-    asked = numbering.extended(old_requests, len(class_names), images_a_class, shard_size)
+    asked = numbering.extended(old_requests, len(class_names), images_per_class, shard_size)
     manifest = Manifest(config, tuple(class_names), asked, notes or {}, versions, said)
     if manifest != old:
         files.write_json(
@@ -105,7 +105,7 @@ def begin(
                 "schema": 1,
                 "class_names": list(manifest.class_names),
                 **({"phrases": said} if said else {}),
-                "images_a_class": images_a_class,
+                "images_per_class": images_per_class,
                 "config_hash": manifest.config_hash,
                 "config": config,
                 "notes": manifest.notes,
@@ -120,7 +120,7 @@ def join(
     directory: str | os.PathLike,
     config: dict[str, Any],
     class_names: Sequence[str],
-    images_a_class: int,
+    images_per_class: int,
     *,
     shard_size: int,
     phrases: Mapping[str, Sequence[str]] | None = None,
@@ -131,7 +131,7 @@ def join(
       directory: as in `begin`, as are the others.
       config: as above.
       class_names: as above.
-      images_a_class: as above.
+      images_per_class: as above.
       shard_size: as above.
       phrases: as above.
 
@@ -144,11 +144,11 @@ def join(
     if not (pathlib.Path(directory) / FILE).exists():
         return None
     there, said = read_manifest(directory), _tuples(phrases)
-    if _differing(there, config, class_names, images_a_class, said):
+    if _differing(there, config, class_names, images_per_class, said):
         if _begun(directory) is not None:
-            _check_same(directory, there, config, class_names, images_a_class, said)
+            _check_same(directory, there, config, class_names, images_per_class, said)
         return None
-    asked = numbering.extended(there.requests, len(class_names), images_a_class, shard_size)
+    asked = numbering.extended(there.requests, len(class_names), images_per_class, shard_size)
     return there if asked == there.requests and len(class_names) == len(there.class_names) else None
 
 
@@ -228,10 +228,10 @@ def _check_same(
     old: Manifest,
     config: dict[str, Any],
     class_names: Sequence[str],
-    images_a_class: int | Sequence[int],
+    images_per_class: int | Sequence[int],
     phrases: Mapping[str, tuple[str, ...]],
 ) -> None:
-    if differing := _differing(old, config, class_names, images_a_class, phrases):
+    if differing := _differing(old, config, class_names, images_per_class, phrases):
         lines = "\n".join(
             f"  {name}: there {_short(there)}, now {_short(now)}" for name, there, now in differing
         )
@@ -245,7 +245,7 @@ def _differing(
     old: Manifest,
     config: dict[str, Any],
     class_names: Sequence[str],
-    images_a_class: int | Sequence[int],
+    images_per_class: int | Sequence[int],
     phrases: Mapping[str, tuple[str, ...]],
 ) -> list[tuple[str, Any, Any]]:
     """What may not change and is asked for otherwise, with both values."""
@@ -257,9 +257,9 @@ def _differing(
         for name in old.class_names
         if name in class_names and old.phrases.get(name) != phrases.get(name)
     ]
-    most = max(old.requests.images_a_class().values(), default=0)
-    if isinstance(images_a_class, int) and images_a_class < most:
-        differing.append(("images_a_class (may only grow)", most, images_a_class))
+    most = max(old.requests.images_per_class().values(), default=0)
+    if isinstance(images_per_class, int) and images_per_class < most:
+        differing.append(("images_per_class (may only grow)", most, images_per_class))
     return differing
 
 

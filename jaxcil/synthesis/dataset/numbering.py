@@ -30,7 +30,7 @@ class Requests(NamedTuple):
         """The number of requests."""
         return self.shards[-1][1] if self.shards else 0
 
-    def images_a_class(self) -> dict[int, int]:
+    def images_per_class(self) -> dict[int, int]:
         """How many images each label has."""
         counts: dict[int, int] = {}
         for block in self.blocks:
@@ -39,19 +39,19 @@ class Requests(NamedTuple):
 
 
 def extended(
-    requests: Requests, num_classes: int, images_a_class: int | Sequence[int], shard_size: int
+    requests: Requests, num_classes: int, images_per_class: int | Sequence[int], shard_size: int
 ) -> Requests:
     """The requests with all that is missing behind them.
 
     Args:
       requests: what the data set has; `Requests()` is an empty one.
       num_classes: labels 0 .. num_classes - 1 are asked for.
-      images_a_class: images 0 .. images_a_class - 1 of each, or a number for each label; classes that have more
+      images_per_class: images 0 .. images_per_class - 1 of each, or a number for each label; classes that have more
         keep them.
       shard_size: requests in a new shard; the last may hold fewer, and stays as it is from then on.
     """
-    counts = requests.images_a_class()
-    asked = [images_a_class] * num_classes if isinstance(images_a_class, int) else images_a_class
+    counts = requests.images_per_class()
+    asked = [images_per_class] * num_classes if isinstance(images_per_class, int) else images_per_class
     blocks = [
         Block(label, counts.get(label, 0), asked[label] - counts.get(label, 0))
         for label in range(num_classes)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 # How long a full queue, or a shard that is being written, goes without a look for errors and interrupts.
-SECONDS_A_LOOK = 0.1
+SECONDS_PER_LOOK = 0.1
 
 
 class _Abandoned(Exception):
@@ -56,7 +56,7 @@ class ShardWriter:
         while True:
             self._raise()
             try:
-                return self._images[shard].put(image, timeout=SECONDS_A_LOOK)
+                return self._images[shard].put(image, timeout=SECONDS_PER_LOOK)
             except queue.Full:
                 continue
 
@@ -80,7 +80,7 @@ class ShardWriter:
         """The images of a shard as they come."""
         while True:
             try:
-                yield images.get(timeout=SECONDS_A_LOOK)
+                yield images.get(timeout=SECONDS_PER_LOOK)
             except queue.Empty:
                 if self._abandoned:
                     raise _Abandoned from None

@@ -83,11 +83,11 @@ def admitted(
             if beginner and _take(file, share):
                 begin()
                 file.truncate(0)  # what a killed process said of itself
-                locks.give_back(file)
+                locks.release(file)
             manifest = join() if (together := _take(file, share, shared=True)) else None
             if manifest is not None:
                 break
-            locks.give_back(file)
+            locks.release(file)
             if not told:
                 told = True
                 print(f"waiting for share 0 to begin {directory}", file=sys.stderr, flush=True)
@@ -136,7 +136,7 @@ def finishes(directory: str | os.PathLike, share: Share | None) -> bool:
         return True
     with locks.opened(pathlib.Path(directory) / locks.LOCK) as file:
         try:
-            locks.take(file)
+            locks.acquire(file)
         except locks.NoLocksError:
             print(
                 "all shards stand; share 0, if it has ended, finishes them when started again",
@@ -159,9 +159,9 @@ def finishing(directory: str | os.PathLike, share: Share | None) -> Iterator[Non
 
 
 def _take(file: IO[str], share: Share | None, *, shared: bool = False) -> bool:
-    """As `locks.take`; where there are no locks, a share makes them needless."""
+    """As `locks.acquire`; where there are no locks, a share makes them needless."""
     try:
-        return locks.take(file, shared=shared)
+        return locks.acquire(file, shared=shared)
     except locks.NoLocksError as error:
         if share is None:
             raise InputError(
@@ -177,8 +177,8 @@ def _leased(path: pathlib.Path, share: Share | None) -> IO[str] | None:
         if not _take(file, share):
             file.close()
             return None
-        if locks.stands_at(file, path):
-            locks.sign(file)
+        if locks.is_current(file, path):
+            locks.write_owner(file)
             return file
         file.close()  # its last holder had just deleted it
 

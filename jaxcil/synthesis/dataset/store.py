@@ -67,7 +67,7 @@ def write_shard(
     path, serialize = shard_path(directory, shard), serializer(manifest)
     start, stop = manifest.requests.shards[shard]
     labels, indices = numbering.located(manifest.requests, range(start, stop))
-    with files.written_aside(path) as aside:
+    with files.atomic_file(path) as aside:
         # one record a group: any record is read without the others
         writer = ArrayRecordWriter(str(aside), "group_size:1")
         try:

@@ -56,7 +56,7 @@ def generate(
     model: StableDiffusion,
     plan: Plan,
     class_names: Sequence[str],
-    images_a_class: int,
+    images_per_class: int,
     *,
     templates: Sequence[str] = prompts.PHOTO_TEMPLATES,
     phrases: Mapping[str, Sequence[str]] | None = None,
@@ -80,7 +80,7 @@ def generate(
       model: the text-to-image model.
       plan: a solver's table on a grid of the model.
       class_names: distinct; position is label. To extend a set, put new names behind.
-      images_a_class: at least 1; may be larger than before.
+      images_per_class: at least 1; may be larger than before.
       templates: prompts with {} for the class and {a|b} for choices; taken in turn.
       phrases: what prompts call a class, in turn, for those that they do not call by their name; of
         `prompts.listed_phrases`, or one's own.
@@ -111,7 +111,7 @@ def generate(
     if negative_prompt and np.equal(scales, 1).all():
         raise InputError("a negative prompt acts through guidance, and guidance_scale is 1: none. Raise it.")
     for name, value in (
-        ("images_a_class", images_a_class),
+        ("images_per_class", images_per_class),
         ("batch_size", batch_size),
         ("shard_size", shard_size),
         ("image_size", 1 if image_size is None else image_size),
@@ -144,7 +144,7 @@ def generate(
         "batch_size": batch_size,
         "shard_size": shard_size,
     }
-    asked = (directory, config, class_names, images_a_class)
+    asked = (directory, config, class_names, images_per_class)
     settings: Any = {"shard_size": shard_size, "phrases": phrases}
     beginning = functools.partial(begin, *asked, **settings, notes=notes)
     joining = functools.partial(join, *asked, **settings)

@@ -110,7 +110,7 @@ def generate_by_name(
     model: str,
     order: int,
     calls: int,
-    images_a_class: int,
+    images_per_class: int,
     revision: str | None = None,
     dtype: str | None = None,
     variant: str | None = None,
@@ -123,12 +123,12 @@ def generate_by_name(
     """A synthetic data set from what a config says.
 
     Args:
-      directory: as in `generate`, as are the class names, images_a_class and the options.
+      directory: as in `generate`, as are the class names, images_per_class and the options.
       class_names: as above; None takes all of the list.
       model: as in `load_model`.
       order: as in `er_sde_plan`, as are the calls.
       calls: as above.
-      images_a_class: as above.
+      images_per_class: as above.
       revision: as in `load_model`, as are the next two; of a branch or a tag the manifest keeps the commit, and None
         goes on with it.
       dtype: as above.
@@ -174,7 +174,7 @@ def generate_by_name(
     if licence := licence or model_licence(EMBEDDED.get(where, where)):
         notes["licence"] = licence
     return generate(
-        directory, pipe, table, class_names, images_a_class, phrases=phrases, notes=notes, **options
+        directory, pipe, table, class_names, images_per_class, phrases=phrases, notes=notes, **options
     )
 
 

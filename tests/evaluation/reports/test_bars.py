@@ -13,13 +13,13 @@ def row(method, extractor, mean, seeds=None, plain=None, bound=None):
 
 
 TABLES = {
-    "images_a_class = 500": [
+    "images_per_class = 500": [
         row("ncm", "plain", 0.5, plain=0.5, bound=0.9),
         row("ncm", "future_proof", 0.7, 0.02, plain=0.5, bound=0.9),
         row("fecam", "future_proof", 0.8, plain=0.6),
         row("ncm", "known_classes", 0.55),
     ],
-    "images_a_class = 50": [
+    "images_per_class = 50": [
         row("ncm", "future_proof", 0.6, plain=0.52),
         row("fecam", "future_proof", 0.65),
         row("acil", "future_proof", 0.9),
@@ -68,7 +68,7 @@ def test_a_panel_has_a_bar_a_setting_between_its_plain_and_its_bound(drawn):
         (52, "plain"),
     ]
     assert [x for axis, x, _ in lines if axis is fecam] == [60]
-    assert texts[:2] == ["images_a_class = 500", "70.0"]
+    assert texts[:2] == ["images_per_class = 500", "70.0"]
 
 
 def test_runs_of_plain_extractors_alone_have_bars_of_their_own(drawn):

@@ -62,9 +62,9 @@ def test_settings_are_named_by_the_fields_that_differ(finished):
         finished("c", OURS, synthetic__path="/data/good", extractor__learning_rate=0.05),
     )
     assert [setting.name for setting in comparison.settings] == [
-        "images_a_class = 200, learning_rate = none, path = none",
-        "images_a_class = 50, learning_rate = none, path = none",
-        "images_a_class = 200, learning_rate = 0.05, path = /data/good",
+        "images_per_class = 200, learning_rate = none, path = none",
+        "images_per_class = 50, learning_rate = none, path = none",
+        "images_per_class = 200, learning_rate = 0.05, path = /data/good",
     ]
 
 

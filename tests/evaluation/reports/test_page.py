@@ -34,7 +34,7 @@ def test_the_page_holds_everything_and_loads_nothing(runs, tmp_path):
     for said in (
         "pets, 4 classes: 2 classes first, then 2 a task",
         "evaluated on the test images",
-        "images_a_class = 50",
+        "images_per_class = 50",
         "60.5 ±0.7 / 0.0",  # FPCIL of both orders: 0.60 and 0.61 in each
         "60.5 (+20.0)",
         "synthetic images with their class labels permuted",
@@ -106,7 +106,7 @@ def test_the_csv_tells_of_every_value_where_it_is_from(runs, tmp_path):
         if line["metric"] == "last_accuracy"
     }
     assert len(found) == 2 * 3 * 2 + 2
-    key = (runs[2].folder, "images_a_class = 50", "future_proof", "1")
+    key = (runs[2].folder, "images_per_class = 50", "future_proof", "1")
     assert found[key] == pytest.approx(0.6 + 0.01 - 0.2, rel=1e-12)
     assert {(line["dataset"], line["task_sizes"]) for line in lines} == {("pets", "2 2")}
 

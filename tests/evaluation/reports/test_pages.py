@@ -1,7 +1,7 @@
 import jinja2
 import pytest
 
-from jaxcil.evaluation.reports.pages import classes_a_task, render
+from jaxcil.evaluation.reports.pages import classes_per_task, render
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from jaxcil.evaluation.reports.pages import classes_a_task, render
     ],
 )
 def test_the_sizes_of_tasks_in_words_hide_no_unevenness_but_a_remainder(sizes, words):
-    assert classes_a_task(sizes) == words
+    assert classes_per_task(sizes) == words
 
 
 def test_a_value_that_nobody_gives_is_an_error():

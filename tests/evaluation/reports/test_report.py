@@ -158,7 +158,7 @@ def test_a_data_set_that_the_config_names_gives_the_contact_sheet_and_the_senten
         ),
         (
             "future_proof",
-            {"source": "others", "classes": ["oak"], "images_a_class": 7, "known_share": 1.0},
+            {"source": "others", "classes": ["oak"], "images_per_class": 7, "known_share": 1.0},
             "real images of oak (7 of each), from the data set others.",
         ),
         ("future_proof", {"known_share": 0.5}, "synthetic images of 50 % of the classes to come, from"),

@@ -111,11 +111,11 @@ def test_settings_stand_side_by_side_and_each_has_its_tables(compared):
     header, lines = tables.side_by_side(comparison)
     assert header == ["setting", "extractor", "NCM", "FeCAM"]
     assert lines == [
-        ["images_a_class = 200", "FPCIL", "50.5 (+20.0)", "60.5 (+20.0)"],
-        ["images_a_class = 200", "known classes", "", "44.5 (+4.0)"],
-        ["images_a_class = 50", "FPCIL", "40.5 (+10.0)", "50.5 (+10.0)"],
+        ["images_per_class = 200", "FPCIL", "50.5 (+20.0)", "60.5 (+20.0)"],
+        ["images_per_class = 200", "known classes", "", "44.5 (+4.0)"],
+        ["images_per_class = 50", "FPCIL", "40.5 (+10.0)", "50.5 (+10.0)"],
     ]
-    assert "### images_a_class = 50" in tables.markdown([comparison])
+    assert "### images_per_class = 50" in tables.markdown([comparison])
 
 
 def test_runs_of_plain_extractors_alone_stand_side_by_side_too(compared):

@@ -36,7 +36,7 @@ def test_the_scores_are_those_of_the_program_whatever_the_number_of_images(monke
     assert scores(data.images[:1]).shape == (1, 3)
 
 
-@pytest.mark.parametrize("head", [heads.ncm(), heads.fecam(images_a_class=22)], ids=["ncm", "fecam"])
+@pytest.mark.parametrize("head", [heads.ncm(), heads.fecam(images_per_class=22)], ids=["ncm", "fecam"])
 def test_a_head_learns_the_labels_from_the_features(head):
     train, test = coloured(66, 0), coloured(30, 1)
     # labels one further than the channel that is bright: what the head can only have from the images

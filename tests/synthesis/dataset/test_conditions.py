@@ -34,9 +34,9 @@ def draw(ids, keys, scales):
     return np.broadcast_to(values[:, None, None], (len(ids), 2, 2, 3)).astype(np.float32)
 
 
-def make(directory, class_names, images_a_class, phrases=PHRASES, **changes):
+def make(directory, class_names, images_per_class, phrases=PHRASES, **changes):
     config = CONFIG | changes
-    manifest = begin(directory, config, class_names, images_a_class, shard_size=5, phrases=phrases)
+    manifest = begin(directory, config, class_names, images_per_class, shard_size=5, phrases=phrases)
     generate.fill(directory, manifest, draw, tokenize, batch=4)
     store.finish(directory, manifest)
     return manifest

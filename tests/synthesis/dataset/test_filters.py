@@ -30,9 +30,9 @@ def scores(images):
     return images.mean((1, 2))[:, [2, 0, 1]] / 10
 
 
-def make(directory, images_a_class=7, shard_size=4, **changes):
+def make(directory, images_per_class=7, shard_size=4, **changes):
     config = {"image_size": [2, 3], "shard_size": shard_size, **changes}
-    manifest = begin(directory, config, NAMES, images_a_class, shard_size=shard_size)
+    manifest = begin(directory, config, NAMES, images_per_class, shard_size=shard_size)
     for shard in store.missing_shards(directory, manifest):
         numbers = range(*manifest.requests.shards[shard])
         images = []
@@ -145,10 +145,10 @@ def test_a_filtered_read_gives_the_kept_images_in_their_order(own):
 
 
 def test_a_filter_of_a_set_that_grew_is_stale_until_it_is_made_again(tmp_path):
-    directory = make(tmp_path, images_a_class=5)
+    directory = make(tmp_path, images_per_class=5)
     first = filters.judge(directory, RECOGNISED, scores, CLASSIFIER)
     filters.write_filter(directory, "good", first)
-    make(directory, images_a_class=7)
+    make(directory, images_per_class=7)
     with pytest.raises(
         InputError, match=r"'good' is stale: it judged 10 .* now has 14, .*--name=good` again"
     ):

@@ -15,13 +15,13 @@ def test_requests_of_a_new_set_are_its_classes_one_after_the_other():
     assert requests.shards == ((0, 4), (4, 6))
 
 
-@pytest.mark.parametrize(("num_classes", "images_a_class"), [(3, 3), (2, 5), (4, 6)])
-def test_extending_only_adds_behind(num_classes, images_a_class):
+@pytest.mark.parametrize(("num_classes", "images_per_class"), [(3, 3), (2, 5), (4, 6)])
+def test_extending_only_adds_behind(num_classes, images_per_class):
     old = extended(Requests(), 2, 3, shard_size=4)
-    new = extended(old, num_classes, images_a_class, shard_size=4)
+    new = extended(old, num_classes, images_per_class, shard_size=4)
     assert listed(new)[: old.total] == listed(old)
     assert new.shards[: len(old.shards)] == old.shards
-    everything = {(c, j) for c in range(num_classes) for j in range(images_a_class)}
+    everything = {(c, j) for c in range(num_classes) for j in range(images_per_class)}
     assert len(listed(new)) == len(everything)
     assert set(listed(new)) == everything
     assert [start for start, _ in new.shards[1:]] == [stop for _, stop in new.shards[:-1]]

@@ -44,18 +44,18 @@ def noise(ids, keys, scales):
     return jax.vmap(lambda key: jax.random.uniform(key, (4, 6, 3), minval=-1))(keys)
 
 
-def started(directory, config=CONFIG, class_names=CLASSES, images_a_class=10):
+def started(directory, config=CONFIG, class_names=CLASSES, images_per_class=10):
     directory.mkdir(exist_ok=True)
-    return begin(directory, config, class_names, images_a_class, shard_size=4)
+    return begin(directory, config, class_names, images_per_class, shard_size=4)
 
 
 def fill(directory, manifest, share=None, draw=noise, batch=4):
     generate.fill(directory, manifest, draw, tokenize, batch=batch, share=share)
 
 
-def come(directory, share=None, config=CONFIG, class_names=CLASSES, images_a_class=10):
+def come(directory, share=None, config=CONFIG, class_names=CLASSES, images_per_class=10):
     """Asks to be admitted to draw a set of that config."""
-    asked = directory, config, class_names, images_a_class
+    asked = directory, config, class_names, images_per_class
     directory.mkdir(exist_ok=True)
     return admitted(
         directory,
@@ -153,8 +153,8 @@ def test_a_lease_is_had_by_one_and_a_deleted_one_by_nobody(tmp_path):
         waiting = locks.opened(store.lease_path(tmp_path, 0))  # opened before it is given back
         one.give_back(0)
         assert two.take(0)
-        assert locks.take(waiting)
-        assert not locks.stands_at(waiting, store.lease_path(tmp_path, 0))
+        assert locks.acquire(waiting)
+        assert not locks.is_current(waiting, store.lease_path(tmp_path, 0))
         waiting.close()
     assert [*tmp_path.iterdir()] == []
 
@@ -231,7 +231,7 @@ def test_many_that_begin_at_once_begin_one_set(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images_a_class": 11}, "asks for another or a larger set. Start again when they have ended"),
+        ({"images_per_class": 11}, "asks for another or a larger set. Start again when they have ended"),
         ({"class_names": ("cat", "dog", "eel")}, "asks for another or a larger set"),
         ({"config": CONFIG | {"seed": 4}}, "seed: there 3, now 4"),
     ],
@@ -287,7 +287,7 @@ def test_other_shares_wait_for_share_0_to_begin(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sharing, "SECONDS_FOR_SHARE_0", 60)
 
     def waits():
-        with come(tmp_path, Share(1, 2), images_a_class=12) as manifest:
+        with come(tmp_path, Share(1, 2), images_per_class=12) as manifest:
             return manifest
 
     started(tmp_path)  # the set is there, and is to be extended
@@ -295,7 +295,7 @@ def test_other_shares_wait_for_share_0_to_begin(tmp_path, capsys, monkeypatch):
         waiting = pool.submit(waits)
         while capsys.readouterr().err.count("waiting for share 0") < 1:
             time.sleep(0.01)
-        with come(tmp_path, Share(0, 2), images_a_class=12) as manifest:
+        with come(tmp_path, Share(0, 2), images_per_class=12) as manifest:
             assert waiting.result() == manifest
     assert manifest.requests.total == 24
 

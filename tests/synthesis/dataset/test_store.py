@@ -37,9 +37,9 @@ def draw(ids, keys, scales):
     return jax.vmap(lambda row, key: jax.random.uniform(key, (4, 6, 3), minval=-1) * (row[0] / 20))(ids, keys)
 
 
-def make(directory, class_names=("cat", "dog"), images_a_class=6, draw=draw, batch=BATCH, **changes):
+def make(directory, class_names=("cat", "dog"), images_per_class=6, draw=draw, batch=BATCH, **changes):
     config = CONFIG | changes
-    manifest = begin(directory, config, class_names, images_a_class, shard_size=config["shard_size"])
+    manifest = begin(directory, config, class_names, images_per_class, shard_size=config["shard_size"])
     generate.fill(directory, manifest, draw, tokenize, batch=batch)
     store.finish(directory, manifest)
     return manifest
@@ -202,12 +202,12 @@ def by_name(directory):
 
 
 @pytest.mark.parametrize(
-    ("classes", "images_a_class"),
+    ("classes", "images_per_class"),
     [(("cat", "dog", "eel", "fox", "gnu"), 6), (("cat", "dog"), 16), (("cat", "dog", "eel"), 9)],
     ids=["3 classes", "10 images a class", "both"],
 )
 def test_extending_leaves_what_is_written_and_gives_the_images_of_a_set_made_at_once(
-    classes, images_a_class, tmp_path
+    classes, images_per_class, tmp_path
 ):
     grown, at_once = tmp_path / "grown", tmp_path / "at once"
     grown.mkdir()
@@ -217,8 +217,8 @@ def test_extending_leaves_what_is_written_and_gives_the_images_of_a_set_made_at_
         path.name: (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns)
         for path in grown.glob("synthetic-train*")
     }
-    make(grown, classes, images_a_class)
-    make(at_once, classes, images_a_class)
+    make(grown, classes, images_per_class)
+    make(at_once, classes, images_per_class)
     after = {
         name: ((grown / name).read_bytes(), (grown / name).stat().st_ino, (grown / name).stat().st_mtime_ns)
         for name in before
@@ -226,7 +226,7 @@ def test_extending_leaves_what_is_written_and_gives_the_images_of_a_set_made_at_
     assert after == before
     images = by_name(grown)
     assert images == by_name(at_once)
-    assert len({*images.values()}) == len(images) == len(classes) * images_a_class
+    assert len({*images.values()}) == len(images) == len(classes) * images_per_class
 
 
 ENCODINGS = ({"format": "jpeg", "quality": 90}, {"format": "webp", "quality": 80}, {"format": "webp"})
@@ -289,7 +289,7 @@ def test_noise_of_an_image_is_the_same_in_any_batch(batch, finished, tmp_path):
         ({"model": {"sha256": "1" * 64}}, "model.sha256: there 000"),
         ({"class_names": ("dog", "cat")}, "class_names .* there .'cat', 'dog'., now .'dog', 'cat'."),
         ({"class_names": ("cat",)}, "class_names"),
-        ({"images_a_class": 5}, "images_a_class .* there 6, now 5"),
+        ({"images_per_class": 5}, "images_per_class .* there 6, now 5"),
     ],
     ids=["seed", "guidance", "plan", "model", "order", "fewer-classes", "fewer-images"],
 )

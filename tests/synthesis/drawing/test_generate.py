@@ -54,7 +54,7 @@ def test_a_set_has_the_images_the_pipeline_draws(made, model, plan):
 
 def test_a_set_has_a_manifest_a_card_and_a_sheet(made):
     manifest = json.loads((made / "manifest.json").read_text())
-    assert manifest["images_a_class"] == 3
+    assert manifest["images_per_class"] == 3
     assert len(manifest["config"]["plan"]["keep"]) == 2
     assert "a photo of a cat" in (made / "README.md").read_text()
     with Image.open(made / "contact_sheet.png") as sheet:
@@ -155,7 +155,7 @@ def test_an_image_that_is_not_finite_is_refused():
     [
         ({"class_names": ()}, "at least one class name"),
         ({"class_names": ("cat", "cat")}, "must differ"),
-        ({"images_a_class": 0}, "images_a_class must be at least 1, got 0"),
+        ({"images_per_class": 0}, "images_per_class must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"templates": ("a cat",)}, "template"),
         ({"image_size": 0}, "image_size must be at least 1"),
@@ -173,7 +173,7 @@ def test_an_image_that_is_not_finite_is_refused():
     ],
 )
 def test_useless_arguments_are_refused_before_anything_runs(changes, message, model, plan, tmp_path):
-    arguments = {"class_names": ("cat",), "images_a_class": 1, **OPTIONS} | changes
+    arguments = {"class_names": ("cat",), "images_per_class": 1, **OPTIONS} | changes
     with pytest.raises(InputError, match=message):
         generate(tmp_path / "set", model, plan, **arguments)
     assert not (tmp_path / "set").exists()

@@ -25,8 +25,8 @@ def start(tmp_path_factory):
     environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("programs"))
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-    def started(workdir, images_a_class):
-        fields = [f"--config.{field}" for field in (*FIELDS, f"images_a_class={images_a_class}")]
+    def started(workdir, images_per_class):
+        fields = [f"--config.{field}" for field in (*FIELDS, f"images_per_class={images_per_class}")]
         command = [sys.executable, "-m", "jaxcil", "generate", "--config=generate_digits", *fields]
         return subprocess.Popen(
             [*command, f"--workdir={workdir}"],
@@ -44,9 +44,9 @@ def whole(start, tmp_path_factory):
     """Sets that nobody interrupted, by their images a class; tests only read them."""
 
     @functools.cache
-    def made(images_a_class):
+    def made(images_per_class):
         directory = tmp_path_factory.mktemp("whole")
-        finished(start(directory, images_a_class))
+        finished(start(directory, images_per_class))
         return directory
 
     return made
@@ -100,22 +100,22 @@ def kill_at_random(process, directory, generator):
 
 
 @pytest.mark.parametrize(
-    ("kills", "images_a_class"), [(5, 50), pytest.param(30, 250, marks=pytest.mark.slow)], ids=["5", "30"]
+    ("kills", "images_per_class"), [(5, 50), pytest.param(30, 250, marks=pytest.mark.slow)], ids=["5", "30"]
 )
 def test_kills_at_random_moments_cost_a_shard_each_and_leave_no_trace(
-    kills, images_a_class, start, whole, tmp_path, contents
+    kills, images_per_class, start, whole, tmp_path, contents
 ):
-    expected = contents(whole(images_a_class))
+    expected = contents(whole(images_per_class))
     killed, generator = tmp_path / "killed", np.random.default_rng(12)
     killed.mkdir()
     kept = {}
     for _ in range(kills):
-        after, lost = kill_at_random(start(killed, images_a_class), killed, generator)
+        after, lost = kill_at_random(start(killed, images_per_class), killed, generator)
         assert {name: after[name] for name in kept} == kept  # what stood is not drawn again
         assert len(lost) <= 1  # and nothing is drawn without a lease
         kept = after
     assert not (killed / "dataset_info.json").exists()
-    finished(start(killed, images_a_class))
+    finished(start(killed, images_per_class))
     after = standing(killed)
     assert {name: after[name] for name in kept} == kept
     assert verify(killed) == []
@@ -123,17 +123,17 @@ def test_kills_at_random_moments_cost_a_shard_each_and_leave_no_trace(
 
 
 @pytest.mark.parametrize(
-    ("kills", "images_a_class"), [(1, 250), pytest.param(9, 500, marks=pytest.mark.slow)], ids=["1", "9"]
+    ("kills", "images_per_class"), [(1, 250), pytest.param(9, 500, marks=pytest.mark.slow)], ids=["1", "9"]
 )
 def test_two_processes_are_killed_and_one_makes_all_that_is_missing(
-    kills, images_a_class, start, whole, tmp_path, contents
+    kills, images_per_class, start, whole, tmp_path, contents
 ):
-    expected, generator = contents(whole(images_a_class)), np.random.default_rng(12)
+    expected, generator = contents(whole(images_per_class)), np.random.default_rng(12)
     shared = tmp_path / "shared"
     shared.mkdir()
     kept = {}
     for killed in range(1, kills + 1, 2):
-        both = start(shared, images_a_class), start(shared, images_a_class)
+        both = start(shared, images_per_class), start(shared, images_per_class)
         for process in both:
             wait_for(lambda process=process: in_hand_of(process, shared), process)
         time.sleep(generator.uniform(0, 0.1))

@@ -15,7 +15,7 @@ from jaxcil.synthesis.drawing.models import er_sde_plan, generate_by_name, model
 from jaxcil.synthesis.drawing.plan_file import write_plan
 
 SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
-OPTIONS = {"images_a_class": 2, "templates": ("{}",), "batch_size": 1, "shard_size": 4, "seed": 5}
+OPTIONS = {"images_per_class": 2, "templates": ("{}",), "batch_size": 1, "shard_size": 4, "seed": 5}
 CLASSES = ("cat", "dog")
 
 
