@@ -14,6 +14,7 @@ PACKAGE = pathlib.Path(jaxcil.__file__).parent
 LAYERS = (
     *(
         "errors",
+        "tables",
         "keys",
         "convolution",
         "solvers",
@@ -23,7 +24,6 @@ LAYERS = (
         "heads",
         "memory",
         "data",
-        "training",
     ),
     *(
         "training",
