@@ -1,4 +1,4 @@
-"""ACIL and DS-AL's recipe on CIFAR-100: 50 classes first, 2 a task (Zhuang et al., arXiv:2205.14922, arXiv:2403.17503).
+"""ACIL and DS-AL's recipe on CIFAR-100: 50 classes first, 2 per task (Zhuang et al., 2205.14922 and 2403.17503).
 
 jaxcil run --config=configs/acl_cifar100.py --workdir=runs/acl_cifar100
 
@@ -18,8 +18,8 @@ def get_config() -> ConfigDict:
     config.dataset = "cifar100"
     config.scenario.update(first_classes=50, classes_per_task=2, class_order="label-order")
     config.seeds = (0, 1, 2)
-    config.extractors = ("plain",)
+    config.variants = ("plain",)
     config.heads = ("ncm", "fetril", "fecam", "acil", "ds_al")
-    config.extractor.update(network="resnet32", epochs=300, warmup=10, batch_size=256, learning_rate=0.5)
-    config.extractor.augmentation.update(crop=4, flip=True, policy="trivial_augment_bilinear")
+    config.training.update(network="resnet32", epochs=300, warmup=10, batch_size=256, learning_rate=0.5)
+    config.training.augmentation.update(crop=4, flip=True, policy="trivial_augment_bilinear")
     return config.lock()

@@ -1,4 +1,4 @@
-"""FeCAM's recipe on CIFAR-100: 50 classes first, 5 a task (Goswami et al., arXiv:2309.14062).
+"""FeCAM's recipe on CIFAR-100: 50 classes first, 5 per task (Goswami et al., arXiv:2309.14062).
 
 jaxcil run --config=configs/fecam_cifar100.py --workdir=runs/fecam_cifar100
 
@@ -18,9 +18,9 @@ def get_config() -> ConfigDict:
     config.dataset = "cifar100"
     config.scenario.update(first_classes=50, classes_per_task=5, class_order="fecam")
     config.seeds = (0, 1, 2)
-    config.extractors = ("plain",)
+    config.variants = ("plain",)
     config.heads = ("ncm", "fetril", "fecam", "acil")
     config.head_options.fecam.first_task = "classifier"  # as the authors' code scores the first task
-    config.extractor.update(network="resnet18", classifier="cosine", epochs=200)
-    config.extractor.augmentation.update(crop=4, flip=True, brightness=63 / 255, policy="autoaugment")
+    config.training.update(network="resnet18", classifier="cosine", epochs=200)
+    config.training.augmentation.update(crop=4, flip=True, brightness=63 / 255, policy="autoaugment")
     return config.lock()

@@ -1,4 +1,4 @@
-"""FeTrIL on CIFAR-100 by PyCIL's recipe: 50 classes first, 5 a task (Petit et al., arXiv:2211.13131).
+"""FeTrIL on CIFAR-100 by PyCIL's recipe: 50 classes first, 5 per task (Petit et al., arXiv:2211.13131).
 
 jaxcil run --config=configs/fetril_cifar100.py --workdir=runs/fetril_cifar100
 
@@ -17,10 +17,10 @@ def get_config() -> ConfigDict:
     config.dataset = "cifar100"
     config.scenario.update(first_classes=50, classes_per_task=5, class_order="pycil")
     config.seeds = (0, 1, 2)
-    config.extractors = ("plain",)
+    config.variants = ("plain",)
     config.heads = ("ncm", "fetril", "fetril_pycil", "fetril_fc", "fecam", "acil")
-    config.extractor.update(network="resnet32", epochs=200)
-    config.extractor.augmentation.update(
+    config.training.update(network="resnet32", epochs=200)
+    config.training.augmentation.update(
         crop=4, flip=True, brightness=63 / 255, policy="autoaugment", cutout=16
     )
     return config.lock()

@@ -18,10 +18,10 @@ def get_config() -> ConfigDict:
     config.dataset = "cifar100"
     config.scenario.update(first_classes=10, classes_per_task=10)
     config.seeds = (0, 1, 2)
-    config.extractors = ("plain", "future_proof", "real_future", "shuffled_labels", "known_classes")
+    config.variants = ("plain", "future_proof", "real_future", "shuffled_labels", "known_classes")
     config.heads = ("ncm", "fetril", "fecam", "acil")
-    config.extractor.update(network="resnet18", epochs=200)
-    config.extractor.augmentation.update(
+    config.training.update(network="resnet18", epochs=200)
+    config.training.augmentation.update(
         crop=4, flip=True, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grayscale=0.2, blur=1.0
     )
     return config.lock()

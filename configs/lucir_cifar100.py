@@ -1,4 +1,4 @@
-"""The first training of LUCIR on CIFAR-100, then frozen: 50 classes first, 5 a task (Hou et al., CVPR 2019).
+"""The first training of LUCIR on CIFAR-100, then frozen: 50 classes first, 5 per task (Hou et al., CVPR 2019).
 
 jaxcil run --config=configs/lucir_cifar100.py --workdir=runs/lucir_cifar100
 
@@ -17,10 +17,10 @@ def get_config() -> ConfigDict:
     config.dataset = "cifar100"
     config.scenario.update(first_classes=50, classes_per_task=5, class_order="lucir")
     config.seeds = (0, 1, 2)
-    config.extractors = ("plain",)
+    config.variants = ("plain",)
     config.heads = ("ncm", "fetril", "fecam", "acil")
     config.head_options.fecam.beta = 1.0
-    config.extractor.update(network="resnet32_lucir", classifier="cosine", epochs=160)
-    config.extractor.update(schedule="step", milestones=(80, 120))
-    config.extractor.augmentation.update(crop=4, flip=True)
+    config.training.update(network="resnet32_lucir", classifier="cosine", epochs=160)
+    config.training.update(schedule="step", milestones=(80, 120))
+    config.training.augmentation.update(crop=4, flip=True)
     return config.lock()

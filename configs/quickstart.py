@@ -1,4 +1,4 @@
-"""FPCIL on handwritten digits, 2 classes first and 2 a task, with the embedded generator.
+"""FPCIL on handwritten digits, 2 classes first and 2 per task, with the embedded generator.
 
 jaxcil run --config=configs/quickstart.py --workdir=runs/quickstart
 """
@@ -10,6 +10,6 @@ from jaxcil.experiment.settings import defaults
 
 def get_config() -> ConfigDict:
     config = defaults()
-    config.extractor.update(steps=300, batch_size=64)
-    config.extractor.augmentation.update(crop=1, border="edge")
+    config.training.update(steps=300, batch_size=64)
+    config.training.augmentation.update(crop=1, border="edge")
     return config.lock()

@@ -27,7 +27,7 @@ make_environment() {
   if [[ -f $stamp && $(cat "$stamp") == "$(sha256sum <pyproject.toml)" ]]; then
     return
   fi
-  # an environment without pip is what a kill in the middle of making it leaves
+  # a kill while the environment was made leaves one without pip
   if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     python=$(find_python)
     [[ -n $python ]] || fail "needs Python 3.11 or newer with venv; found $(python3 --version 2>&1 || echo none). \
@@ -39,6 +39,6 @@ Install one, or name it: PYTHON=/path/to/python bash $0"
   fi
   echo "installing jaxcil${extra:+[$extra]} into .venv" >&2
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extra:+[$extra]}" ||
-    fail "pip could not install; the message above says why. Given again, this command goes on"
+    fail "pip could not install; the message above says why. Run again, this command resumes"
   sha256sum <pyproject.toml >"$stamp"
 }

@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# Published recipes on CIFAR-100 on this machine's GPU: 50 classes first and 5 a task, and ten equal tasks, ResNet-18 and
-# ResNet-32, three seeds; then one page of all. Seconds of every stage stand in each run's timing.json.
+# Published recipes on CIFAR-100 on this machine's GPU: 50 classes first and 5 per task, ten equal tasks, ResNet-18 and
+# ResNet-32, three seeds; then one page of all. Each run's timing.json has the seconds of every stage.
 #
 #   PYTHON   an interpreter with jaxcil and jax with CUDA; python3
 #   DATASET  cifar100, as TFDS has it (jaxcil prepare-data cifar100), or a folder train/CLASS/*.png, test/CLASS/*.png
 #   OUT      folder of the runs; runs/cifar100
 #
-# Arguments are handed on to every run: bash launch/gpu_cifar100.sh --config.seeds=0 --config.extractor.epochs=1
-# --config.extractor.warmup=0
+# Arguments are passed on to every run: bash launch/gpu_cifar100.sh --config.seeds=0 --config.training.epochs=1
+# --config.training.warmup=0
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3} out=${OUT:-runs/cifar100}
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/jaxcil/compiled}
 
 runs=()
 for recipe in fecam fetril acl; do
@@ -19,7 +18,7 @@ for recipe in fecam fetril acl; do
     for split in 50,5 10,10; do
       runs+=("$out/$recipe-$network-$split")
       "$python" -m jaxcil run --config="${recipe}_cifar100" --workdir="${runs[-1]}" \
-        --config.dataset="${DATASET:-cifar100}" --config.extractor.network="$network" --config.extractor.dtype=bfloat16 \
+        --config.dataset="${DATASET:-cifar100}" --config.training.network="$network" --config.training.dtype=bfloat16 \
         --config.scenario.first_classes="${split%,*}" --config.scenario.classes_per_task="${split#*,}" "$@"
     done
   done

@@ -83,24 +83,22 @@ def settings(name, kind):
     return (("at", NODES if kind == "vp" else None), ("final_zero", kind in ("edm", "flow")))
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def compiled(grid, name, settings):
-    return SOLVERS[name](grid, **dict(settings))
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def compiled_slope(grid, name, settings):
-    return jax.grad(lambda grid: weighted(SOLVERS[name](grid, **dict(settings))))(grid)
-
-
-def weighted(plan):
-    """One number of all coefficients, each with another weight."""
+def weighted_plan(grid, name, settings):
+    """One number of all coefficients, each with another weight, and the plan."""
+    plan = SOLVERS[name](grid, **dict(settings))
     leaves = jax.tree.leaves(plan)
-    return sum(jnp.vdot(jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)), leaf.ravel()) for leaf in leaves)
+    return sum(
+        jnp.vdot(jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)), leaf.ravel()) for leaf in leaves
+    ), plan
+
+
+compiled = jax.jit(weighted_plan, static_argnums=(1, 2))
+# A plan and its slope come from one program
+compiled_with_slope = jax.jit(jax.value_and_grad(weighted_plan, has_aux=True), static_argnums=(1, 2))
 
 
 def plan_of(name, kind):
-    return compiled(GRIDS[kind](), name, settings(name, kind))
+    return compiled_with_slope(GRIDS[kind](), name, settings(name, kind))[0][1]
 
 
 def in_float64(grid):
@@ -162,10 +160,9 @@ def test_plan_made_without_jit_is_the_same(name):
 @every_solver
 @every_grid
 def test_float32_plan_is_close_to_the_float64_plan(name, kind):
-    grid = GRIDS[kind]()
-    single = compiled(grid, name, settings(name, kind))
+    single = plan_of(name, kind)
     with jax.enable_x64(True):
-        double = compiled(in_float64(grid), name, settings(name, kind))
+        _, double = compiled(in_float64(GRIDS[kind]()), name, settings(name, kind))
     for field in ("keep", "history", "noise"):
         np.testing.assert_allclose(
             getattr(single, field), getattr(double, field), rtol=2e-6, atol=1e-7, err_msg=field
@@ -176,14 +173,14 @@ def test_float32_plan_is_close_to_the_float64_plan(name, kind):
 def test_gradient_by_the_grid_is_finite_and_right(name):
     for kind in [*NOISY_STARTS, *(["flow"] if name in WITHOUT_NOISE else [])]:
         grid = GRIDS[kind]()
-        slope = compiled_slope(grid, name, settings(name, kind))
+        _, slope = compiled_with_slope(grid, name, settings(name, kind))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope)), kind
         # the slope along one direction, against differences of float64 plans; a few float32 roundings of its terms
         direction = np.asarray(grid.sigma, np.float64) * np.sin(np.arange(STEPS + 1))
         with jax.enable_x64(True):
             wide = in_float64(grid)
             up, down = (
-                float(weighted(compiled(wide.replace(sigma=wide.sigma + move), name, settings(name, kind))))
+                float(compiled(wide.replace(sigma=wide.sigma + move), name, settings(name, kind))[0])
                 for move in (1e-6 * direction, -1e-6 * direction)
             )
         terms = np.asarray(slope.sigma) * direction

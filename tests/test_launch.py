@@ -1,4 +1,4 @@
-"""The launch scripts hand commands to `jaxcil run` that it takes: every one is parsed and checked, none is run."""
+"""The launch scripts give commands to `jaxcil run` that it accepts: every one is parsed and checked, none is run."""
 
 import json
 import os
@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from jaxcil.cli.main import parse
+from jaxcil.cli.arguments import parse
 from jaxcil.data.datasets import ImageSet
 from jaxcil.data.scenario import make_scenario
 from jaxcil.experiment import auxiliary
-from jaxcil.experiment.settings import check
+from jaxcil.experiment.settings import defaults, lanes, resolve
 
 LAUNCH = pathlib.Path(__file__).parent.parent / "launch"
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -34,14 +34,13 @@ def commands(script, tmp_path, **environment):
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def config_of(command):
-    config, _ = parse(command[1:], workdir=None)
-    check(config)
-    return config
+def settings_of(command):
+    config, _ = parse(command[1:], defaults, workdir=None)
+    return resolve(config)
 
 
-def class_names(config):
-    return CIFAR10 if config.classes is None else tuple(config.classes.split(","))
+def class_names(settings):
+    return CIFAR10 if settings.classes is None else tuple(settings.classes.split(","))
 
 
 def stand_in_set(names):
@@ -60,14 +59,13 @@ def test_every_table_of_photographs_is_made_of_runs_that_can_be_run(tmp_path, mo
     for command in made:
         if command[0] != "run":
             continue
-        config = config_of(command)
+        settings = settings_of(command)
         scenario = make_scenario(
-            class_names(config), config.scenario.first_classes, config.scenario.classes_per_task
+            class_names(settings), settings.scenario.first_classes, settings.scenario.classes_per_task
         )
-        extra = auxiliary.auxiliary(config, scenario, (1, 1), tmp_path)
-        assert len(extra.images) > 0
+        assert len(auxiliary.load_auxiliary(settings, scenario, (1, 1), tmp_path).images) > 0
         name = pathlib.Path(command[2].partition("=")[2]).name
-        networks[name] = len(config.seeds) * len(config.extractors)
+        networks[name] = len(settings.seeds) * len(lanes(settings))
     assert sum(networks.values()) == 74
     assert networks["other500"] == 2
     reports = [command for command in made if command[0] == "report"]
@@ -88,6 +86,7 @@ def test_every_published_setting_of_cifar_100_can_be_run(tmp_path, arguments):
     made = [command for command in commands("gpu_cifar100.sh", tmp_path) if command[0] == "run"]
     assert len(made) == 12
     for command in made:
-        config = config_of([*command, *arguments])
-        assert config.scenario.first_classes in (10, 50)
-        assert len(config.seeds) == (1 if arguments else 3)
+        settings = settings_of([*command, *arguments])
+        assert settings.scenario.first_classes in (10, 50)
+        assert settings.training.dtype == "bfloat16"
+        assert len(settings.seeds) == (1 if arguments else 3)

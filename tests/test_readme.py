@@ -54,3 +54,25 @@ def test_samplers_page_fills_the_hole_with_what_belongs_there(solvers_page):
 def test_samplers_page_has_a_finite_slope(solvers_page):
     assert np.isfinite(solvers_page["slope"])
     assert all(np.isfinite(x).all() for x in solvers_page["steps"].values())
+
+
+def test_synthesis_page_draws_a_set_and_reads_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks(ROOT / "jaxcil/synthesis/README.md")
+    assert names["images"].shape == (8, 16, 16, 3)
+    assert names["class_names"] == ("three", "eight")
+    assert (tmp_path / "few_digits" / "README.md").exists()
+
+
+def test_heads_page_learns_three_tasks_and_sweeps_a_shrinkage():
+    names = run_blocks("jaxcil/heads/README.md")
+    # Centres are at 4 standard deviations of their noise or more from each other: nearly every row is recognised
+    assert (np.asarray(names["predicted"]) == np.concatenate(names["tasks"])).mean() > 0.95
+    assert np.asarray(names["swept"]).shape == (3,)
+    assert np.asarray(names["swept"]).max() > 0.95
+
+
+def test_experiments_page_makes_a_learner_of_ones_own():
+    names = run_blocks("jaxcil/experiment/README.md")
+    assert names["config"].learners == ("mine",)
+    assert names["maker"].__name__ == "maker"

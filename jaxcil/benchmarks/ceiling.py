@@ -1,4 +1,4 @@
-"""The fastest matrix product that this device does: what the speed of a network is measured against."""
+"""The fastest matrix product of this device, with which the speed of a network is compared."""
 
 import time
 from typing import Any
@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 
 SIDES = (1024, 2048, 4096, 8192, 16384)
-LONG = 0.3  # seconds of a product behind which larger ones show nothing new
+LONG = 0.3  # seconds of a product beyond which larger ones show nothing new
 PRODUCTS = 8  # in flight, so that starting one is hidden behind the one before
 REPEATS = 5
 
 
 def matmul_ceiling(dtype: Any) -> float:
-    """Operations a second of the best of several square products of random matrices, on one device.
+    """Operations per second of the best of several square products of random matrices, on one device.
 
-    Random, because on zeros a chip draws less power and runs faster than on numbers. The precision is jax's default
-    for the dtype, as in the networks.
+    Random, because on zeros a chip draws less power and runs faster. The precision is jax's default for the dtype, as
+    in the networks.
 
     Args:
       dtype: of the factors and of the result.

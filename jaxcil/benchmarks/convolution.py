@@ -1,9 +1,9 @@
-"""The quickstart's training step: in a scan, and vmapped over seeds, each beside the same step called from Python.
+"""The quickstart's training step: in a scan, and vmapped over seeds, each against the same step called from Python.
 
     jaxcil benchmark convolution
 
-Both ratios stand for what `jaxcil.convolution` is for: 1 means that a loop or a vmap costs nothing. The stock
-convolution's ratios beside them show the cliff that it removes on a CPU.
+Both ratios measure what `jaxcil.convolution` is for: 1 means that a loop or a vmap costs nothing. The ratios of the
+stock convolution show the cliff that it removes on a CPU.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcil import convolution
 from jaxcil.benchmarks.timing import smallest_seconds
 from jaxcil.extractors.resnet_cifar import ResNetCIFAR
-from jaxcil.heads.ncm import ncm
-from jaxcil.learners.fpcil import FPCIL, Images
+from jaxcil.learners.supervised import Supervised
 from jaxcil.parallel import mesh
-from jaxcil.training.learner import Task
+from jaxcil.training.learner import Batch, Task
 from jaxcil.training.optimizer import sgd
 
 BATCH, CLASSES, SIDE = 64, 10, 16
@@ -26,10 +26,10 @@ STEPS, SEEDS = 8, 4
 
 
 def run() -> dict[str, Any]:
-    """Times all ways in turn, several times, and takes each one's smallest time.
+    """Times all ways in turn, several times, and takes the smallest time of each.
 
     Returns:
-      Seconds of a step and ratios, for this convolution and for jax's own.
+      Seconds per step and ratios, for this convolution and for jax's own.
     """
     result: dict[str, Any] = {"device": mesh.device_kind(), "jax": jax.__version__}
     for kind, (function, rounds) in {
@@ -48,19 +48,19 @@ def run() -> dict[str, Any]:
 def _ways(function: Callable[..., Any]) -> dict[str, Callable[[], None]]:
     """Every way to run the step, compiled and run once."""
     images = jax.random.randint(jax.random.key(0), (BATCH, SIDE, SIDE, 3), 0, 256).astype(jnp.uint8)
-    batch = Images(images, jnp.arange(BATCH, dtype=jnp.int32) % CLASSES)
-    learner = FPCIL(
-        data=batch,
-        future_rows=jnp.full(1, -1),
-        head=ncm(),
+    labels, weights = np.arange(BATCH) % CLASSES, jnp.ones(BATCH)
+    clock = (jnp.int32(number) for number in (0, 1000, 0, 1000))  # step, steps, epoch, epochs
+    batch = Batch(images, jnp.asarray(labels), jnp.zeros(BATCH, bool), weights, weights, *clock)
+    learner = Supervised(
         optimizer=sgd(0.1, 5e-4),
         num_classes=CLASSES,
         network=ResNetCIFAR(blocks=1, convolution=function),
         steps=1000,
+        batch_size=BATCH,
     )
     key = jax.random.key(1)
-    seen = jnp.ones(CLASSES, bool)
-    task = Task(0, jnp.arange(BATCH), seen, seen)
+    rows, every = np.arange(BATCH), np.ones(CLASSES, bool)
+    task = Task(0, rows, rows[:0], labels, every, every)
     state = jax.jit(lambda key: learner.begin(learner.init(key, jnp.zeros((1, SIDE, SIDE, 3))), task, key))(
         key
     )

@@ -1,4 +1,4 @@
-"""The program that draws a batch of images, and its parts alone, each with the operations that it does."""
+"""The program that draws a batch of images, and its parts alone, each with its number of operations."""
 
 import functools
 from collections.abc import Callable
@@ -13,11 +13,12 @@ from jaxcil import diffusion
 from jaxcil.diffusion import StableDiffusion
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
-from jaxcil.parallel.flops import flops
-from jaxcil.solvers import Plan, er_sde, scheduler_grid
-from jaxcil.synthesis.drawing.text_states import BATCH as PROMPTS
+from jaxcil.parallel.pods import flops
+from jaxcil.solvers import Plan
+from jaxcil.synthesis.drawing.plans import er_sde_plan
 
 PROMPT = "cat"
+PROMPTS = 8  # per call of the encoder, as in synthesis.drawing.batches, which needs Pillow
 GUIDANCE = 2.0
 KERNELS = {"cudnn": "gpu", "flash": "tpu"}  # attention that one platform alone has
 
@@ -41,19 +42,19 @@ class Work(NamedTuple):
 class Part(NamedTuple):
     """A compiled function with its arguments."""
 
-    call: Callable[[], object]  # returns when the result is there
+    call: Callable[[], object]  # returns when the result is ready
     flops: int
     text: Callable[[], str]  # of the compiled program
 
 
 def placed(model: StableDiffusion, *, size: int | None, attention: str | None) -> StableDiffusion:
-    """A model on all devices of this process, whose networks name the attention that computes in them.
+    """A model on all devices of this process, whose networks name the attention that they really use.
 
     Args:
       model: the model.
       size: side of the images in pixels; None: that of the model's training.
-      attention: see `jaxcil.diffusion.attention.attend`; None: what `place` chooses, or "xla" where no layer can
-        use that.
+      attention: see `jaxcil.diffusion.attention.attend`; None: the choice of `place`, or "xla" if no layer can
+        use it.
 
     Raises:
       InputError: a size that the model cannot have, or an attention that no layer can use here.
@@ -74,28 +75,23 @@ def placed(model: StableDiffusion, *, size: int | None, attention: str | None) -
     height, width = sides(model)
     raise InputError(
         f"no layer of this model can use attention by {asked!r} on {mesh.platform(on)} in {model.unet.dtype} at "
-        f"latents of {height} x {width}: XLA's would be timed under its name. Take xla; see "
+        f"latents of {height} x {width}, so XLA's would be timed under its name. Use xla; see "
         "jaxcil.diffusion.attention.kernel for what each needs."
     )
 
 
-def make_work(model: StableDiffusion, *, images: int, calls: int) -> Work:
+def make_work(model: StableDiffusion, *, images: int, nfe: int) -> Work:
     """A batch for all devices of this process.
 
     Args:
       model: of `placed`.
       images: on each device.
-      calls: of the UNet an image, each guided.
+      nfe: calls of the UNet per image, each guided.
 
     Raises:
-      InputError: a number of calls that the model cannot have.
+      InputError: nfe is out of range.
     """
-    # as generator.er_sde_plan, which cannot be imported where the data libraries are absent
-    config = {**model.scheduler_config, "timestep_spacing": "trailing"}
-    if not 1 <= calls <= 1000:
-        raise InputError(f"the number of calls must lie in [1, 1000], got {calls}.")
-    on = mesh.generation_mesh()
-    plan = er_sde(scheduler_grid(config, calls, "dpm", final="zero"), derivative="corrected")
+    on, plan = mesh.generation_mesh(), er_sde_plan(model, 3, nfe)
     batch = images * mesh.data_devices(on)
     ids = mesh.place(model.tokenize([PROMPT, ""]), mesh.everywhere(on))
     text, negative = np.split(np.asarray(jax.jit(diffusion.encode_text)(model, ids)), 2)
@@ -107,13 +103,13 @@ def make_work(model: StableDiffusion, *, images: int, calls: int) -> Work:
 
 
 def drawing(work: Work) -> Part:
-    """The whole program: `draw_images` of text states that are there."""
+    """The whole program: `draw_images` of text states that are already computed."""
     conditions = {"negative": work.negative, "guidance_scale": work.scales}
     return _part(diffusion.draw_images, work.model, work.plan, work.text, work.keys, **conditions)
 
 
 def parts(work: Work) -> dict[str, Part]:
-    """One call of the UNet for both halves of the guidance, and what comes behind all its calls."""
+    """One call of the UNet for both halves of the guidance, and the decoder that follows all calls."""
     latents = jax.random.normal(jax.random.key(1), _latents(work.model, work.batch))
     both, states = jnp.repeat(latents, 2, axis=0), jnp.repeat(work.text, 2, axis=0)
     latents, both, states = mesh.shard_batch(mesh.generation_mesh(), (latents, both, states))
@@ -124,7 +120,7 @@ def parts(work: Work) -> dict[str, Part]:
 
 
 def encoding(work: Work) -> Part:
-    """Text states of `PROMPTS` prompts: a call of the encoder, of which a data set needs one for so many prompts."""
+    """Text states of `PROMPTS` prompts: one call of the encoder."""
     ids = work.model.tokenize([PROMPT] * PROMPTS)
     return _part(diffusion.encode_text, work.model, mesh.place(ids, mesh.everywhere(mesh.generation_mesh())))
 
@@ -133,7 +129,7 @@ def sides(model: StableDiffusion) -> tuple[int, int]:
     """Height and width of the latents."""
     side = model.unet.sample_size
     if side is None:
-        raise InputError("this model does not say for which size it was trained: pass a size.")
+        raise InputError("the config.json of this model's UNet has no sample_size: pass a size.")
     return (side, side) if isinstance(side, int) else side
 
 
@@ -141,7 +137,7 @@ def _part(function: Callable[..., Any], model: StableDiffusion, *arguments: Any,
     program = jax.jit(function)
     return Part(
         lambda: jax.block_until_ready(program(model, *arguments, **named)),
-        # other kernels do the same work behind operations that cannot be counted
+        # other kernels do the same work in operations that cannot be counted
         flops(functools.partial(function, **named), _attending(model, "xla"), *arguments),
         lambda: program.lower(model, *arguments, **named).compile().as_text() or "",
     )
@@ -152,7 +148,7 @@ def _latents(model: StableDiffusion, images: int) -> tuple[int, int, int, int]:
 
 
 def _program(model: StableDiffusion, implementation: str) -> str:
-    """What the UNet and the decoder compute by an attention, for one image a device; traced, not run."""
+    """The program of UNet and decoder with an attention, for one image per device; traced, not run."""
 
     def once(model: StableDiffusion, latents: Array, text: Array) -> tuple[Array, Array]:
         return diffusion.unet(model, latents, 500, text), diffusion.decode_latents(model, latents)

@@ -1,16 +1,17 @@
 """The whole of `jaxcil generate`, from prompts to shards on the disk: how fast it is, and where its time goes.
 
     jaxcil benchmark generate
-    jaxcil benchmark generate --model=sd15 --size=128 --batch=1 --calls=4
+    jaxcil benchmark generate --model=sd15 --size=128 --batch=1 --nfe=4
     jaxcil benchmark generate --model=sd15 --batch=8,16,32 --dtype=bfloat16 --attention=xla,cudnn --profile=DIR
 
-Each part is also timed alone. What the parts leave of the one program that draws is the solver's arithmetic and the
-loop; what that program leaves of the whole is everything on the host, the writing above all. Prompts are encoded once
-a data set, so the text encoder is timed beside these, and has no share in a batch. Speed is given beside the fastest
-matrix product of the same device in the same run, and on a CPU the UNet is timed in turn with that of torch diffusers.
-What fails behind the table of speeds is told in its place, and costs no other figure.
+Each part is also timed alone. The time of the one program that draws minus that of its parts is the solver's arithmetic
+and the loop; the time of the whole minus that of this program is everything on the host, mostly writing. Prompts are
+encoded once per data set, so the text encoder is timed separately and is no part of a batch. Speed is compared with the
+fastest matrix product of the same device in the same run, and on a CPU the UNet is timed in alternation with that of
+torch diffusers. A measurement that fails after the table of speeds is replaced by the reason and costs no other figure.
 """
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -21,7 +22,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcil.benchmarks import stable_diffusion, torch_unet
+import jaxcil
+from jaxcil.benchmarks import torch_unet
 from jaxcil.benchmarks.ceiling import matmul_ceiling
 from jaxcil.benchmarks.drawing import (
     GUIDANCE,
@@ -37,18 +39,19 @@ from jaxcil.benchmarks.drawing import (
 )
 from jaxcil.benchmarks.timing import rounds_for, smallest_seconds
 from jaxcil.benchmarks.trace import traced
-from jaxcil.diffusion import folder
+from jaxcil.diffusion import folder, released
 from jaxcil.diffusion.attention import IMPLEMENTATIONS
 from jaxcil.diffusion.config import config_of
 from jaxcil.diffusion.pipeline import StableDiffusion
+from jaxcil.diffusion.tokenizer import read_tokenizer
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.parallel import mesh
 
-SHARDS = 4  # of which the first is not timed: it may wait for the compiler
-SHARD_BATCHES = 4  # smaller shards than usual: what each costs once weighs more here
+SHARDS = 4  # the first is not timed: it may wait for the compiler
+SHARD_BATCHES = 4  # smaller shards than usual, so the fixed cost of each weighs more here
 DTYPES = ("float32", "bfloat16")
 NETWORKS = ("unet", "vae_decoder")
-# Of memory, a disk, packages that are absent, another process: what a figure may fail by.
+# What a measurement may fail with: memory, a disk, absent packages, another process.
 FAILURES = (ImportError, InputError, MemoryError, OSError, RuntimeError)
 
 
@@ -56,27 +59,27 @@ def run(
     model: str = "digits",
     size: int | None = None,
     batch: Sequence[int] = (64,),
-    calls: int = 20,
+    nfe: int = 20,
     dtype: str = "float32",
     attention: Sequence[str] = (),
     profile: str | None = None,
 ) -> dict[str, Any]:
-    """Draws with every kind of attention at every batch size, and takes the fastest of them apart.
+    """Draws with every kind of attention at every batch size, and analyses the fastest of them.
 
     Args:
       model: "digits", "sd15" (Stable Diffusion 1.5's shape with made-up parameters), or the folder of a pipeline.
       size: side of the images in pixels; None: that of the model's training.
-      batch: images a device and call; those behind one that runs out of memory are not tried.
-      calls: of the UNet an image, each guided and so of two samples.
+      batch: images per device and call; sizes after one that runs out of memory are not tried.
+      nfe: calls of the UNet per image, each guided and so of two samples.
       dtype: of the networks: "float32" or "bfloat16".
-      attention: names of `diffusion.attention.IMPLEMENTATIONS`; none: that of the model.
+      attention: names of `diffusion.attention.IMPLEMENTATIONS`; empty: that of the model.
       profile: folder for a trace of one batch of the fastest; None: no trace.
 
     Returns:
       Figures as JSON values. Rates are those of all devices together.
 
     Raises:
-      InputError: an argument is of no use, no layer of the model can use an attention here, a package that the model
+      InputError: an argument is invalid, no layer of the model can use an attention here, a package that the model
         needs is missing, or no batch fits.
     """
     if dtype not in DTYPES:
@@ -86,32 +89,34 @@ def run(
             raise unknown_name("attention implementation", name, IMPLEMENTATIONS)
     if not batch or min(batch) < 1:
         raise InputError(f"batch must be at least 1, got {', '.join(map(str, batch)) or 'nothing'}.")
-    loaded = _load(model, jnp.dtype(dtype))
+    loaded = load(model, jnp.dtype(dtype))
     models = [placed(loaded, size=size, attention=name) for name in attention or (None,)]
     ceiling = matmul_ceiling(jnp.dtype(dtype)) * mesh.data_devices(mesh.generation_mesh())
     tried: list[tuple[dict[str, Any], Work]] = []
     for each in models:
         for images in batch:
-            work = make_work(each, images=images, calls=calls)
+            work = make_work(each, images=images, nfe=nfe)
             row = {
                 "attention": each.unet.implementation,
                 "images_per_device": images,
                 "batch": work.batch,
                 **_speed(work, ceiling),
             }
-            print(row, file=sys.stderr, flush=True)  # what is known if a later one ends the process
+            print(row, file=sys.stderr, flush=True)  # kept if a later one ends the process
             tried.append((row, work))
             if row["images_per_second"] is None:
                 break
     best, work = max(tried, key=lambda pair: pair[0]["images_per_second"] or 0)
     if best["images_per_second"] is None:
-        raise InputError(f"a batch of {min(batch)} does not fit into the memory of the device; take less.")
+        raise InputError(
+            f"a batch of {min(batch)} does not fit into the memory of the device; use a smaller one."
+        )
     result = {
         "device": mesh.device_kind(),
         "jax": jax.__version__,
         "model": model,
         "latents": [*sides(work.model)],
-        "calls": calls,
+        "nfe": nfe,
         "dtype": dtype,
         "matmul_ceiling_tflops": ceiling / 1e12,
         "drawing": [row for row, _ in tried],
@@ -120,31 +125,36 @@ def run(
         }
         | _or_reason(lambda: _apart(work, ceiling)),
         "text_encoder": _or_reason(lambda: _encoded(work)),
-        "torch": _or_reason(lambda: _beside_torch(work)),
+        "torch": _or_reason(lambda: _against_torch(work)),
     }
     if profile is not None:
         result["profile"] = _or_reason(lambda: traced(drawing(work), profile))
     return result
 
 
-def shares(seconds: dict[str, float], calls: int) -> dict[str, float]:
-    """Shares of the time of the whole; they add up to 1, and one that is too small to be told may be below 0.
+def fractions(seconds: dict[str, float], nfe: int) -> dict[str, float]:
+    """Fractions of the time of the whole, which add up to 1; one that is too small to measure may be below 0.
 
     Args:
       seconds: of a batch: "drawing" (the one program), alone "unet" (one call) and "vae_decoder", and the "whole";
-        where that was not timed, shares are those of the drawing, and there is none of writing.
-      calls: of the UNet.
+        if that was not timed, fractions are those of the drawing, and there is none for writing.
+      nfe: calls of the UNet.
     """
-    of = {name: seconds[name] * (calls if name == "unet" else 1) for name in NETWORKS}
+    of = {name: seconds[name] * (nfe if name == "unet" else 1) for name in NETWORKS}
     of["solver"] = seconds["drawing"] - sum(of.values())
     if "whole" in seconds:
         of["writing"] = seconds["whole"] - seconds["drawing"]
     return {name: part / seconds.get("whole", seconds["drawing"]) for name, part in of.items()}
 
 
-def _load(model: str, dtype: Any) -> StableDiffusion:
+def load(model: str, dtype: Any) -> StableDiffusion:
+    """A model by its name, see `run`; Stable Diffusion 1.5 gets 1,066 million made-up parameters."""
     if model == "sd15":
-        return stable_diffusion.stable_diffusion(dtype)
+        # all ids take the same time, so the digits' tokenizer will do
+        folder_of_digits = pathlib.Path(jaxcil.__file__).parent / "data/digits/generator/tokenizer"
+        tokenizer = dataclasses.replace(read_tokenizer(folder_of_digits), length=77)
+        shapes = released.abstract(released.RELEASED[model], tokenizer, dtype)
+        return dataclasses.replace(shapes, parameters=released.made_up_parameters(shapes.parameters))
     try:
         from jaxcil.synthesis.drawing.models import EMBEDDED
 
@@ -154,7 +164,7 @@ def _load(model: str, dtype: Any) -> StableDiffusion:
 
 
 def _speed(work: Work, ceiling: float) -> dict[str, Any]:
-    """Images a second of the program that draws; None where it needs more memory than there is."""
+    """Images per second of the program that draws; None if it needs more memory than there is."""
     program = drawing(work)
     way = {"drawing": program.call}
     try:
@@ -162,11 +172,11 @@ def _speed(work: Work, ceiling: float) -> dict[str, Any]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return dict.fromkeys(("images_per_second", "tflops", "share_of_ceiling"))
+        return dict.fromkeys(("images_per_second", "tflops", "fraction_of_ceiling"))
     return {
         "images_per_second": work.batch / seconds,
         "tflops": program.flops / seconds / 1e12,
-        "share_of_ceiling": program.flops / seconds / ceiling,
+        "fraction_of_ceiling": program.flops / seconds / ceiling,
     }
 
 
@@ -176,31 +186,31 @@ def _apart(work: Work, ceiling: float) -> dict[str, Any]:
     ways = {name: piece.call for name, piece in pieces.items()}
     seconds = smallest_seconds(ways, rounds_for(ways))
     written = _or_reason(lambda: _written_seconds(work))
-    told = f"not timed: {written['skipped']}" if "skipped" in written else "timed"
+    status = f"not timed: {written['skipped']}" if "skipped" in written else "timed"
     work_done = {name: piece.flops for name, piece in pieces.items()}
-    if told == "timed":
+    if status == "timed":
         seconds |= written
         work_done["whole"] = work_done["drawing"]
     speeds = {name: work_done[name] / seconds[name] for name in work_done}
     return {
         "images_per_second": work.batch / seconds.get("whole", seconds["drawing"]),
-        "writing": told,
-        "shares": shares(seconds, work.plan.rows),
+        "writing": status,
+        "fractions": fractions(seconds, work.plan.rows),
         "seconds": seconds,
-        "tflop_an_image": pieces["drawing"].flops / work.batch / 1e12,
+        "tflop_per_image": pieces["drawing"].flops / work.batch / 1e12,
         "tflops": {name: speed / 1e12 for name, speed in speeds.items()},
-        "share_of_ceiling": {name: speed / ceiling for name, speed in speeds.items()},
+        "fraction_of_ceiling": {name: speed / ceiling for name, speed in speeds.items()},
     }
 
 
 def _written_seconds(work: Work) -> dict[str, float]:
-    """Seconds a batch of the "whole", and of "writing" alone: encoding, checksum and fsync of images that are there.
+    """Seconds per batch of the "whole", and of "writing" alone: encoding, checksum and fsync of finished images.
 
-    The whole is read off the times at which the first and the last shard of a data set were done. A shard whose
-    fsync is late makes the next one seem quick, so that nothing but their mean can be told from these times.
+    The whole is the difference of the times at which the first and the last shard of a data set were written. A shard
+    whose fsync is late makes the next one seem fast, so only the mean is meaningful.
     """
     from jaxcil.synthesis.dataset import store
-    from jaxcil.synthesis.dataset.manifest import begin
+    from jaxcil.synthesis.dataset.manifest import Asked, begin
     from jaxcil.synthesis.drawing import generate
 
     shard, side = SHARD_BATCHES * work.batch, work.model.vae.factor
@@ -208,12 +218,13 @@ def _written_seconds(work: Work) -> dict[str, float]:
         "templates": ["{}"],
         "guidance_scale": GUIDANCE,
         "seed": 0,
+        "shard_size": shard,
         "image_size": [side * latents for latents in sides(work.model)],
     }
     draw = generate.drawing(work.model, work.plan, mesh.generation_mesh(), negative_prompt="")
     with tempfile.TemporaryDirectory(prefix="jaxcil-benchmark-", dir=os.curdir) as scratch:
         directory = pathlib.Path(scratch)
-        manifest = begin(directory, config, [PROMPT], SHARDS * shard, shard_size=shard)
+        manifest = begin(directory, Asked(config, [PROMPT], SHARDS * shard))
         generate.fill(directory, manifest, draw, work.model.tokenize, batch=work.batch)
         first, last = (store.sidecar_path(store.shard_path(directory, n)) for n in (0, SHARDS - 1))
         whole = (last.stat().st_mtime_ns - first.stat().st_mtime_ns) / 1e9 / (SHARDS - 1)
@@ -228,13 +239,13 @@ def _written_seconds(work: Work) -> dict[str, float]:
 
 
 def _encoded(work: Work) -> dict[str, Any]:
-    """What a data set costs once a prompt, however many images of it are drawn."""
+    """The cost of a prompt, paid once however many images are drawn from it."""
     ways = {"call": encoding(work).call}
     return {"prompts_per_call": PROMPTS, "call_seconds": smallest_seconds(ways, rounds_for(ways))["call"]}
 
 
-def _beside_torch(work: Work) -> dict[str, Any]:
-    """The UNet in turn with torch's; the process of torch sleeps while ours is timed."""
+def _against_torch(work: Work) -> dict[str, Any]:
+    """The UNet in alternation with torch's, whose process sleeps while ours is timed."""
     if jax.default_backend() != "cpu" or work.model.unet.dtype != jnp.float32:
         return {"skipped": "compared on a CPU and in float32 only"}
     lacking = torch_unet.missing()
@@ -244,19 +255,19 @@ def _beside_torch(work: Work) -> dict[str, Any]:
     height, width = sides(work.model)
     latents = (2 * work.batch, height, width, work.model.unet.in_channels)
     text = (2 * work.batch, *work.text.shape[1:])
-    calls = work.plan.rows
-    with torch_unet.torch_unet(config_of(work.model.unet), latents, text, calls) as peer:
-        ways = {"jaxcil": lambda: [ours.call() for _ in range(calls)], "torch": peer.call}
+    nfe = work.plan.rows
+    with torch_unet.torch_unet(config_of(work.model.unet), latents, text, nfe) as peer:
+        ways = {"jaxcil": lambda: [ours.call() for _ in range(nfe)], "torch": peer.call}
         seconds = smallest_seconds(ways, rounds_for(ways))
     return {
         "way": peer.way,
-        "call_seconds": {name: value / calls for name, value in seconds.items()},
+        "call_seconds": {name: value / nfe for name, value in seconds.items()},
         "jaxcil_over_torch": seconds["jaxcil"] / seconds["torch"],
     }
 
 
 def _or_reason(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Figures, or why there are none: those that were measured before are worth more than an error."""
+    """Figures, or the reason for having none: an error must not cost those measured before."""
     try:
         return measure()
     except FAILURES as error:

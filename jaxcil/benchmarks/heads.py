@@ -1,17 +1,17 @@
-"""Seven heads, and herding, at the scale of CIFAR-100, beside a plain version by torch or scikit-learn.
+"""Seven heads, and herding, at the scale of CIFAR-100, against plain versions in torch or scikit-learn.
 
     jaxcil benchmark heads
     jaxcil benchmark heads --only=fecam,fetril_svm --rounds=1
     jaxcil benchmark heads --classes=10 --dim=64 --images=50 --test=500 --buffer=256 --projection=256
 
 A head learns all classes as one task, in float32. Features are made up: the ReLU of a random map of Gaussian
-classes with a decaying spectrum, which a linear classifier tells apart in 19 of 20 cases at the full size. FeTrIL
-gets the rows of the last of ten tasks: real ones of a tenth of the classes and, for all others, those translated.
-Predicting is what a run does: compiled scores, handed to the host, and NumPy's argmax of them.
+classes with a decaying spectrum, of which a linear classifier is right in 19 of 20 cases at the full size. FeTrIL
+gets the rows of the last of ten tasks: real ones of a tenth of the classes and, for all others, translated ones.
+Predicting is what a run does: compiled scores, copied to the host, and NumPy's argmax of them.
 
-The plain version runs in a process of its own after ours, on the same arrays, random layers included, and its
+The plain version runs after ours in a process of its own, on the same arrays, random layers included, and its
 predictions are compared with ours. It runs on the CPU, even where ours run on an accelerator: the result names the
-device of both, and the plain version's threads. Without torch, or where one fails, its place says why.
+device of both, and the plain version's threads. Without torch, or where it fails, the reason is in its place.
 """
 
 import json
@@ -41,7 +41,7 @@ TRANSLATED = ("fetril_svm", "fetril_fc")
 
 
 class Sizes(NamedTuple):
-    """What the heads are told."""
+    """Sizes that heads are made with."""
 
     classes: int
     images: int  # of each class
@@ -61,7 +61,7 @@ HEADS: dict[str, Callable[[Sizes], Any]] = {
     "acil": lambda sizes: heads.acil(buffer_size=sizes.buffer),
     "ranpac": lambda sizes: heads.ranpac(projection_size=sizes.projection),
 }
-LAYERS = {"acil": "layer", "ranpac": "projection"}  # what a state holds that was drawn at random
+LAYERS = {"acil": "layer", "ranpac": "projection"}  # the part of a state that is drawn at random
 NAMES = (*HEADS, "herding")
 
 
@@ -77,7 +77,7 @@ def run(
     exemplars: int = 20,
     rounds: int = 3,
 ) -> dict[str, Any]:
-    """Fits and predicts with each, and takes the smallest time of some rounds; compilation is not timed.
+    """Fits and predicts with each, and takes the smallest time of several rounds; compilation is not timed.
 
     Args:
       only: names out of `NAMES`.
@@ -88,12 +88,12 @@ def run(
       buffer: width of ACIL's random layer.
       projection: width of RanPAC's random layer; at 10000 its sums take 400 MB in float32.
       epochs: of FeTrIL's fully connected layer.
-      exemplars: of a class, picked by herding.
+      exemplars: per class, picked by herding.
       rounds: how often each is timed; what takes longer than `LONG` seconds is timed once.
 
     Returns:
-      Figures as JSON values: seconds, accuracy, the plain version's with its device and threads, the share of equal
-      predictions (exemplars for herding), and how many times as long the plain version takes.
+      Figures as JSON values: seconds, accuracy, those of the plain version with its device and threads, the fraction
+      of equal predictions (exemplars for herding), and the time of the plain version divided by ours.
 
     Raises:
       InputError: an unknown name, or a size that is not positive.
@@ -118,14 +118,14 @@ def run(
     for name in only:
         given = rows if name not in TRANSLATED else translated(rows, classes)
         if name == "herding":
-            figures, layer, found = _herd(given, sizes, exemplars, rounds)
+            figures, layer, predicted = _herd(given, sizes, exemplars, rounds)
         else:
-            figures, layer, found = _learn(name, given, sizes, rounds)
+            figures, layer, predicted = _learn(name, given, sizes, rounds)
         plain, expected = _plain(name, given, layer, {**numbers, **sizes._asdict()})
         result["heads"][name] = figures | {"plain": plain}
         if expected is not None:
             result["heads"][name] |= {
-                "agreement": float((found == expected).mean()),
+                "agreement": float((predicted == expected).mean()),
                 "plain_over_jaxcil": {
                     part: plain[part] / figures[part] for part in figures if part.endswith("seconds")
                 },
@@ -135,7 +135,7 @@ def run(
 
 
 def made_up_rows(*, classes: int, dim: int, images: int, test: int) -> Rows:
-    """Features >= 0 of overlapping classes, the same on every machine."""
+    """Features >= 0 of overlapping classes, equal on every machine."""
     rng = np.random.default_rng(0)
     scale = (1 + np.arange(LATENT)) ** -0.5
     lift, centres = rng.normal(size=(LATENT, dim)), rng.normal(size=(classes, LATENT))
@@ -150,7 +150,7 @@ def made_up_rows(*, classes: int, dim: int, images: int, test: int) -> Rows:
 
 
 def translated(rows: Rows, classes: int) -> Rows:
-    """The same with FeTrIL's features f - mu_s + mu_o for all but the last tenth of the classes."""
+    """Rows with FeTrIL's features f - mu_s + mu_o for all but the last tenth of the classes."""
     features, labels = rows.train_features.copy(), rows.train_labels
     places = [np.flatnonzero(labels == label) for label in range(classes)]
     means = np.stack([features[place].mean(axis=0) for place in places])
@@ -162,7 +162,7 @@ def translated(rows: Rows, classes: int) -> Rows:
 
 
 def timed(call: Callable[[], Any], rounds: int) -> tuple[float, Any]:
-    """The smallest time of some rounds, and what the call gives; one round where that takes long."""
+    """The smallest time of several rounds, and what the call returns; one round where that takes long."""
     best, result = np.inf, None
     for _ in range(rounds):
         start = time.perf_counter()
@@ -185,14 +185,14 @@ def _learn(
     fit_seconds, state = timed(lambda: update(first, features, labels, key), rounds)
 
     scores = jax.jit(head.scores).lower(state, unseen).compile()
-    predict_seconds, found = timed(lambda: np.asarray(scores(state, unseen)).argmax(axis=1), rounds)
+    predict_seconds, predicted = timed(lambda: np.asarray(scores(state, unseen)).argmax(axis=1), rounds)
     figures = {
         "fit_seconds": fit_seconds,
         "predict_seconds": predict_seconds,
-        "accuracy": float((found == rows.test_labels).mean()),
+        "accuracy": float((predicted == rows.test_labels).mean()),
     }
     layer = getattr(first, LAYERS[name]) if name in LAYERS else None
-    return figures, layer, found
+    return figures, layer, predicted
 
 
 def _herd(rows: Rows, sizes: Sizes, exemplars: int, rounds: int) -> tuple[dict[str, Any], None, np.ndarray]:
@@ -203,8 +203,8 @@ def _herd(rows: Rows, sizes: Sizes, exemplars: int, rounds: int) -> tuple[dict[s
 
     arguments = jnp.asarray(rows.train_features), jnp.asarray(rows.train_labels)
     compiled = jax.jit(pick).lower(*arguments).compile()
-    seconds, found = timed(lambda: compiled(*arguments), rounds)
-    return {"fit_seconds": seconds}, None, np.asarray(found)
+    seconds, picked = timed(lambda: compiled(*arguments), rounds)
+    return {"fit_seconds": seconds}, None, np.asarray(picked)
 
 
 def _plain(
@@ -225,4 +225,4 @@ def _plain(
         )
         if done.returncode != 0:
             return {"skipped": (done.stderr.strip().splitlines() or ["it ended early"])[-1]}, None
-        return json.loads(done.stdout.splitlines()[-1]), np.load(folder / "found.npy")
+        return json.loads(done.stdout.splitlines()[-1]), np.load(folder / "predicted.npy")

@@ -1,6 +1,6 @@
-"""A peer in a process of its own: two thread pools in one process take each other's cores, and this one sleeps.
+"""A peer in a process of its own: two thread pools in one process compete for the cores, and this process sleeps.
 
-A line asks for the work, whose answer tells that it is made and warm; every further line calls it once.
+The first line describes the work, and its answer means that it is made and warm; every further line calls it once.
 """
 
 import contextlib
@@ -14,56 +14,56 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def calling(module: str, asked: dict[str, Any]) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Work of a module whose main is `serve`, as long as the context lasts.
+def calling(module: str, arguments: dict[str, Any]) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Runs a module whose main is `serve`, as long as the context lasts.
 
     Args:
       module: its name.
-      asked: arguments of what it makes.
+      arguments: of its `make`.
 
     Yields:
-      What it said when it was ready, and a function that returns when the work is done once.
+      Its answer when it was ready, and a function that does the work once.
 
     Raises:
-      RuntimeError: the process ended; it says why on the standard error.
+      RuntimeError: the process ended; the reason is on standard error.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    asking, answers = process.stdin, process.stdout
-    assert asking
+    requests, answers = process.stdin, process.stdout
+    assert requests
     assert answers
 
-    def tell(line: str) -> str:
+    def answer_to(line: str) -> str:
         try:
-            asking.write(f"{line}\n")
-            asking.flush()
+            requests.write(f"{line}\n")
+            requests.flush()
             answer = answers.readline().strip()
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise RuntimeError(f"the process of {module} ended early; what it said stands above")
+            raise RuntimeError(f"the process of {module} ended early; its output is above")
         return answer
 
     with process:
         try:
-            yield tell(json.dumps(asked)), functools.partial(tell, "call")
+            yield answer_to(json.dumps(arguments)), functools.partial(answer_to, "call")
         finally:
             process.kill()
-            with contextlib.suppress(BrokenPipeError):  # of a line that it did not take
-                asking.close()
+            with contextlib.suppress(BrokenPipeError):  # a line that it did not read
+                requests.close()
 
 
 def serve(make: Callable[..., tuple[str, Callable[[], object]]]) -> None:
-    """Makes what the first line asks for and answers with its name; then calls it, once for each line.
+    """Makes the work that the first line describes and answers with its name; then does it once for each line.
 
     Args:
-      make: of the arguments that are asked for; gives a name and the work.
+      make: gives a name and the work, by the arguments of `calling`.
     """
-    asked = json.loads(sys.stdin.readline())
+    arguments = json.loads(sys.stdin.readline())
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    name, call = make(**asked)
+    os.dup2(2, 1)  # so that what libraries print is not read as an answer
+    name, call = make(**arguments)
     print(name, file=answers, flush=True)
     for _ in sys.stdin:
         call()

@@ -1,8 +1,8 @@
-"""The heads written plainly in torch, or fitted by scikit-learn: the peers of ours, in a process of their own.
+"""The heads written plainly in torch, or fitted by scikit-learn, in a process of their own, to compare ours with.
 
-Two thread pools in one process take each other's cores. Each is what a careful user of torch would write: batched,
-factors instead of inverses where they serve, no official code's detours. Float32 throughout, as ours; always on the
-CPU, wherever ours run, and the figures say so.
+Two thread pools in one process compete for the cores. Each head is what a careful user of torch would write: batched,
+with factors instead of inverses where possible, without the detours of official code. Float32 throughout, as ours;
+always on the CPU, wherever ours run, which the figures report.
 """
 
 # pyright: reportMissingImports=false
@@ -18,7 +18,7 @@ import numpy as np
 
 EXPONENTS = range(-8, 9)  # of the ridges that RanPAC tries
 BATCH = 4096
-LONG = 20.0  # seconds: what takes longer is not measured again
+LONG = 20.0  # seconds; what takes longer is timed once
 
 
 class Rows(NamedTuple):
@@ -49,8 +49,8 @@ def _slda(x: Any, y: Any, classes: int, **_: Any) -> Callable[[Any], Any]:
     centred = x - means[y]
     covariance, dim = centred.T @ centred / len(x), x.shape[1]
     mean, square = covariance.diagonal().mean(), covariance.square().mean()
-    share = min(1.0, float((square + mean**2) / ((len(x) + 1) * (square - mean**2 / dim))))
-    covariance = (1 - share) * covariance + share * mean * torch.eye(dim)
+    shrinkage = min(1.0, float((square + mean**2) / ((len(x) + 1) * (square - mean**2 / dim))))
+    covariance = (1 - shrinkage) * covariance + shrinkage * mean * torch.eye(dim)
     factor = torch.linalg.cholesky((1 - 1e-4) * covariance + 1e-4 * torch.eye(dim))
     weights = torch.cholesky_solve(means.T, factor)
     offsets = (means.T * weights).sum(0) / 2
@@ -169,10 +169,10 @@ def _sums(x: Any, targets: Any, layer: Any) -> tuple[Any, Any]:
     import torch
 
     gram, cross = torch.zeros(layer.shape[1], layer.shape[1]), torch.zeros(layer.shape[1], targets.shape[1])
-    for rows, wanted in zip(x.split(BATCH), targets.split(BATCH)):
+    for rows, target in zip(x.split(BATCH), targets.split(BATCH)):
         hidden = (rows @ layer).relu_()
         gram.addmm_(hidden.T, hidden)
-        cross.addmm_(hidden.T, wanted)
+        cross.addmm_(hidden.T, target)
     return gram, cross
 
 
@@ -189,16 +189,16 @@ PLAIN = {
 
 
 def _serve(name: str, scratch: str, settings: dict[str, Any]) -> None:
-    """Times one of them on the arrays of a folder, prints its figures, and leaves there what it found."""
+    """Times one of them on the arrays of a folder, prints its figures, and writes its predictions there."""
     folder = pathlib.Path(scratch)
     rows = Rows(*(np.load(folder / f"{key}.npy") for key in Rows._fields))
     library, convert, threads = "scikit-learn", np.asarray, 1  # liblinear has no more
     if name == "fetril_svm":
-        import sklearn.svm as _  # not in the time
+        import sklearn.svm as _  # so that importing it is not timed
     else:
         import torch
 
-        threads = len(os.sched_getaffinity(0))  # as many as XLA takes
+        threads = len(os.sched_getaffinity(0))  # XLA's number of threads
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
         torch.manual_seed(0)
@@ -208,13 +208,13 @@ def _serve(name: str, scratch: str, settings: dict[str, Any]) -> None:
     x, y = convert(rows.train_features), convert(rows.train_labels.astype(np.int64))
     unseen = convert(rows.test_features)
     seconds = {"fit": np.inf, "predict": np.inf}
-    found = np.empty(0)
+    predicted = np.empty(0)
     for _ in range(settings["rounds"]):
         start = time.perf_counter()
         predict = PLAIN[name](x, y, **settings)
         seconds["fit"] = min(seconds["fit"], time.perf_counter() - start)
         start = time.perf_counter()
-        found = np.asarray(predict(unseen))
+        predicted = np.asarray(predict(unseen))
         seconds["predict"] = min(seconds["predict"], time.perf_counter() - start)
         if seconds["fit"] > LONG:
             break
@@ -222,8 +222,8 @@ def _serve(name: str, scratch: str, settings: dict[str, Any]) -> None:
     figures["fit_seconds"] = seconds["fit"]
     if name != "herding":
         figures["predict_seconds"] = seconds["predict"]
-        figures["accuracy"] = float((found == rows.test_labels).mean())
-    np.save(folder / "found.npy", found)
+        figures["accuracy"] = float((predicted == rows.test_labels).mean())
+    np.save(folder / "predicted.npy", predicted)
     print(json.dumps(figures))
 
 

@@ -1,10 +1,10 @@
-"""Twenty steps of `sample` in one program, beside twenty calls of the same network from Python.
+"""Twenty steps of `sample` in one program, against twenty calls of the same network from Python.
 
     jaxcil benchmark sample
 
-The ratio says what the loop, the plan's arithmetic and its noise cost: 1 is nothing. It is taken for the small
+The ratio is the cost of the loop, the plan's arithmetic and its noise: 1 is nothing. It is measured for the small
 UNet of the embedded digits and for one of Stable Diffusion 1.5's shape, whose 860 million parameters (3.4 GB) a
-loop must read in place; their values are made up, which costs no time and changes none.
+loop must read in place; their values are made up, which does not change the times.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from jaxcil.benchmarks import stable_diffusion
 from jaxcil.benchmarks.timing import smallest_seconds
+from jaxcil.diffusion import released
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.parallel import mesh
 from jaxcil.solvers import Node, er_sde, from_epsilon, sample, scheduler_grid
@@ -24,7 +24,7 @@ STEPS = 20
 
 
 class Case(NamedTuple):
-    """A network and what it is called with."""
+    """A network and its arguments."""
 
     network: UNet2DCondition
     parameters: Any
@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
 
 def run() -> dict[str, Any]:
-    """Times both ways in turn, several times, and takes each one's smallest time.
+    """Times both ways in turn, several times, and takes the smallest time of each.
 
     Returns:
       Seconds of one call from Python, and the time of `sample` divided by that of the calls.
@@ -54,7 +54,7 @@ def run() -> dict[str, Any]:
 
 def _ways(case: Case) -> dict[str, Callable[[], None]]:
     """Both ways, compiled and run once."""
-    plan = er_sde(scheduler_grid(stable_diffusion.SCHEDULER, STEPS, final="zero"))
+    plan = er_sde(scheduler_grid(released.RELEASED["sd15"]["scheduler"], STEPS, final="zero"))
     key = jax.random.key(0)
 
     @jax.jit
@@ -70,7 +70,7 @@ def _ways(case: Case) -> dict[str, Callable[[], None]]:
 
     def calls() -> None:
         x = case.x
-        for at in plan.time[:-1]:  # each waits for the one before, as in the loop
+        for at in plan.time[:-1]:  # each depends on the one before, as in the loop
             x = network(case.parameters, x, at, case.text)
         jax.block_until_ready(x)
 
@@ -89,9 +89,9 @@ def _digits() -> Case:
 
 
 def _stable_diffusion() -> Case:
-    network = stable_diffusion.unet()
-    parameters = stable_diffusion.made_up_parameters(network)
-    return _case(network, parameters, batch=1, side=8, text=(77, 768), rounds=3)
+    model = released.abstract(released.RELEASED["sd15"])
+    parameters = released.made_up_parameters(model.parameters["unet"])
+    return _case(model.unet, parameters, batch=1, side=8, text=(77, 768), rounds=3)
 
 
 def _case(

@@ -1,11 +1,11 @@
-"""Times of several ways to do the same work, taken so that they can be compared on a machine that is not quiet."""
+"""Times of several ways to do the same work, comparable on a machine that is not quiet."""
 
 import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-BUDGET, FEWEST, MOST = 10.0, 3, 30  # seconds of all rounds together, and rounds
+BUDGET, FEWEST, MOST = 10.0, 3, 30  # seconds of all rounds together; bounds on the number of rounds
 
 
 def rounds_for(ways: Mapping[str, Callable[[], object]]) -> int:
@@ -16,9 +16,9 @@ def rounds_for(ways: Mapping[str, Callable[[], object]]) -> int:
 
 
 def smallest_seconds(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Calls all ways in turn, `rounds` times, and takes each one's smallest time.
+    """Calls all ways in turn, `rounds` times, and takes the smallest time of each.
 
-    Other programs only ever add time, and what slows the machine for a while meets all ways alike.
+    Other programs only ever add time, and what slows the machine for a while slows all ways alike.
 
     Args:
       ways: functions by name that return when their work is done; compiled before.

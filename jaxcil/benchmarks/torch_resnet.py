@@ -1,7 +1,7 @@
-"""The training step of torch's ResNets on a CPU, in a process of its own: the peer of ours.
+"""The training step of torch's ResNets on a CPU, in a process of its own, to compare ours with.
 
-Eager execution in float32 with channels-last maps, SGD with momentum and weight decay, as class-incremental code on
-torch has it.
+Eager execution in float32 with channels-last maps, SGD with momentum and weight decay, as in class-incremental code on
+torch.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ def missing() -> bool:
 
 
 def torch_resnet(network: str, batch: int, steps: int) -> contextlib.AbstractContextManager[Any]:
-    """A network in another process, as long as the context lasts; gives a name and a function of `steps` steps.
+    """A network in another process, as long as the context lasts; yields a name and a function that trains.
 
     Args:
       network: "resnet32" or "resnet18".
-      batch: images a step.
-      steps: that a call makes.
+      batch: images per step.
+      steps: per call of that function.
     """
     return calling(__name__, {"network": network, "batch": batch, "steps": steps})
 
@@ -32,7 +32,7 @@ def torch_resnet(network: str, batch: int, steps: int) -> contextlib.AbstractCon
 def _steps(network: str, batch: int, steps: int) -> tuple[str, Callable[[], None]]:
     import torch  # pyright: ignore[reportMissingImports]
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))  # as many as XLA takes
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # XLA's number of threads
     torch.manual_seed(0)
     width, blocks, projected = {"resnet32": (16, (5, 5, 5), False), "resnet18": (64, (2, 2, 2, 2), True)}[
         network

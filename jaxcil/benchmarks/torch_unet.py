@@ -1,4 +1,4 @@
-"""The UNet of torch diffusers on a CPU, in a process of its own: the peer of ours.
+"""The UNet of torch diffusers on a CPU, in a separate process: the peer of ours.
 
 Its weights are random: both networks have the same shape, and a time depends on nothing else.
 """
@@ -21,7 +21,7 @@ TRIES = 3  # of each way to run it, before the fastest is chosen
 class Peer(NamedTuple):
     """A UNet in another process."""
 
-    way: str  # the fastest of those that it tried
+    way: str  # the fastest of those tried
     call: Callable[[], object]  # returns when the calls are done
 
 
@@ -32,9 +32,9 @@ def missing() -> list[str]:
 
 @contextlib.contextmanager
 def torch_unet(
-    config: dict[str, Any], latents: Sequence[int], text: Sequence[int], calls: int
+    config: dict[str, Any], latents: Sequence[int], text: Sequence[int], nfe: int
 ) -> Iterator[Peer]:
-    """The UNet of torch diffusers in the way that is its fastest here, as long as the context lasts.
+    """The UNet of torch diffusers, run in the way that is fastest here, for as long as the context lasts.
 
     Tried are eager execution with contiguous and with channels-last maps, and torch.compile on the faster of them.
 
@@ -42,23 +42,23 @@ def torch_unet(
       config: of `jaxcil.diffusion.config.config_of`.
       latents: [B, h, w, C].
       text: [B, L, D].
-      calls: of the network, one after the other, that `Peer.call` makes.
+      nfe: successive calls of the network that `Peer.call` makes.
 
     Raises:
-      RuntimeError: the process ended; it says why on the standard error.
+      RuntimeError: the process ended; it prints why on standard error.
     """
-    asked = {"config": config, "latents": [*latents], "text": [*text], "calls": calls}
+    asked = {"config": config, "latents": [*latents], "text": [*text], "nfe": nfe}
     with calling(__name__, asked) as (way, call):
         yield Peer(way, call)
 
 
 def _fastest(
-    config: dict[str, Any], latents: Sequence[int], text: Sequence[int], calls: int
+    config: dict[str, Any], latents: Sequence[int], text: Sequence[int], nfe: int
 ) -> tuple[str, Callable[[], float]]:
     import torch  # pyright: ignore[reportMissingImports]
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))  # as many as XLA takes
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # equally many as XLA uses
     torch.manual_seed(0)
     with torch.device("meta"):  # drawing the class's own initial values takes a minute
         network: Any = UNet2DConditionModel.from_config(config)
@@ -94,7 +94,7 @@ def _fastest(
     except RuntimeError as error:  # no compiler for C++, say
         print(f"torch.compile does not work here: {str(error).splitlines()[0]}", file=sys.stderr)
     seconds(chosen, x)
-    return name, functools.partial(seconds, chosen, x, calls)
+    return name, functools.partial(seconds, chosen, x, nfe)
 
 
 if __name__ == "__main__":

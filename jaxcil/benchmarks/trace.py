@@ -1,7 +1,7 @@
-"""A trace of a program, and what it says: which network and which kind of operation the time goes to.
+"""A trace of a program, summarised: the time by network and by kind of operation.
 
-Operations of the trace are joined to the compiled program's text by their names; there each says which module it
-came from. The folder opens in xprof or TensorBoard for those who want to see more.
+Operations of the trace are joined to the compiled program's text by their names; the text gives the module that each
+came from. The folder opens in xprof or TensorBoard, which show more.
 """
 
 import pathlib
@@ -17,19 +17,17 @@ from jaxcil.benchmarks.drawing import Part
 TOP = 20
 # Names of modules in an operation's origin -> part of the model.
 NETWORKS = {"UNet2DCondition": "unet", "AutoencoderKL": "vae_decoder"}
-# Kind of operation -> what its origin holds or, where that tells nothing, its name; the first that fits.
+# Kind of operation -> pattern of its origin or, failing that, of its name; the first match counts.
 KINDS = {
     "attention": r"(attn\d?|attentions_\d+)/vmap\(|dot_product_attention|fmha|sdpa|flash",
     "convolution": r"conv_general_dilated|cudnn-conv|convolution",
     "matrix product": r"dot_general|gemm|cublas|nvjet|\bdot\b",
     "normalisation": r"norm",
 }
-COPY = re.compile(
-    r"(wrapped_)?(copy|transpose|reverse|concatenate|pad)\b|Memcpy"
-)  # also of an operation's layout
-CONTAINERS = re.compile(
-    r"(while|call|conditional|async-\w+)[.\d]*$"
-)  # hold operations that have events of their own
+# also of an operation's layout
+COPY = re.compile(r"(wrapped_)?(copy|transpose|reverse|concatenate|pad)\b|Memcpy")
+# hold operations that have events of their own
+CONTAINERS = re.compile(r"(while|call|conditional|async-\w+)[.\d]*$")
 ORIGIN = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name="([^"]*)"', re.MULTILINE)
 
 
@@ -41,9 +39,9 @@ def traced(program: Part, directory: str) -> dict[str, Any]:
       directory: for the trace; made if absent.
 
     Returns:
-      Seconds of operations: in all, by network, by kind, and the `TOP` longest with where they came from. On a
-      GPU `busy` is the share of the time between the first and the last in which one ran; on a CPU several run at a
-      time, and seconds are those of all threads.
+      Seconds of operations: total, by network, by kind, and the `TOP` longest with their origin. On a GPU `busy` is the
+      fraction of the time between the first and the last in which one ran; on a CPU several run at a time, and seconds
+      are those of all threads.
     """
     program.call()
     with jax.profiler.trace(directory):
@@ -67,9 +65,9 @@ def traced(program: Part, directory: str) -> dict[str, Any]:
         "directory": directory,
         "seconds": total / 1e9,
         "busy": total / (end - start),
-        "by_network": _shares(by_network, total),
-        "by_kind": _shares(by_kind, total),
-        "longest": _shares(Counter(dict(by_name.most_common(TOP))), total),
+        "by_network": _fractions(by_network, total),
+        "by_kind": _fractions(by_kind, total),
+        "longest": _fractions(Counter(dict(by_name.most_common(TOP))), total),
     }
 
 
@@ -82,7 +80,7 @@ def _events(data: Any) -> list[tuple[str, int, int]]:
         for line in plane.lines:
             of_device = bool(devices) and line.name.startswith(("Stream", "XLA Ops"))
             for event in line.events:
-                # what a device does under no operation's name still takes its time
+                # device time without an operation's name counts as well
                 name = dict(event.stats).get("hlo_op") or (event.name if of_device else None)
                 if name and not event.name.startswith("end:") and not CONTAINERS.match(str(name)):
                     events.append((str(name), int(event.start_ns), int(event.duration_ns)))
@@ -90,19 +88,19 @@ def _events(data: Any) -> list[tuple[str, int, int]]:
 
 
 def _network(origin: str) -> str:
-    of_none = "solver" if origin else "not told"
-    return next((part for module, part in NETWORKS.items() if module in origin), of_none)
+    otherwise = "solver" if origin else "unknown"
+    return next((part for module, part in NETWORKS.items() if module in origin), otherwise)
 
 
 def _kind(name: str, origin: str) -> str:
     if COPY.match(name):
         return "copy"
-    for said in (origin, name):
+    for words in (origin, name):
         for kind, pattern in KINDS.items():
-            if re.search(pattern, said):
+            if re.search(pattern, words):
                 return kind
     return "other"
 
 
-def _shares(counted: Counter[str], total: float) -> dict[str, float]:
+def _fractions(counted: Counter[str], total: float) -> dict[str, float]:
     return {name: value / total for name, value in counted.most_common()}

@@ -1,12 +1,12 @@
-"""The training step of ResNet-32 and ResNet-18 on 32x32 images, beside torch's in the same run.
+"""The training step of ResNet-32 and ResNet-18 on 32x32 images, and torch's in the same run.
 
     jaxcil benchmark train
     jaxcil benchmark train --network=resnet32 --batch=64
 
-Ours runs as the training loop runs it: some steps in one scan, a batch spread over the devices, which on a CPU are its
-cores. Torch's runs eagerly, on as many threads, in float32 with channels-last maps. A ratio below 1 means that ours is
-faster. Where the step goes is found by leaving parts out: the forward pass alone, and the step with running statistics,
-which leaves of batch normalisation what any network's biases cost.
+Ours runs as in the training loop: several steps in one scan, a batch spread over the devices, which on a CPU are its
+cores. Torch's runs eagerly, on one thread per core, in float32 with channels-last maps. A ratio below 1 means that ours
+is faster. The step's parts are measured by omission: the forward pass alone, and the step with running statistics, in
+which batch normalisation costs no more than a bias.
 """
 
 import functools
@@ -37,15 +37,15 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 def run(network: str | None = None, batch: int = 128) -> dict[str, Any]:
-    """Times both libraries in turn, several times, and takes each one's smallest time.
+    """Times both libraries in turn, several times, and takes the smallest time of each.
 
     Args:
       network: a name of `NETWORKS`; None: all.
-      batch: images a step.
+      batch: images per step.
 
     Returns:
-      By network: seconds of a step and its parts, and the time of our step divided by that of torch's (None where
-      torch is not installed, or the device is no CPU).
+      By network: seconds per step, fractions of its parts, and the time of our step divided by that of torch's (None
+      where torch is not installed, or the device is no CPU).
 
     Raises:
       InputError: no such network, or no images.
@@ -53,7 +53,7 @@ def run(network: str | None = None, batch: int = 128) -> dict[str, Any]:
     if network is not None and network not in NETWORKS:
         raise unknown_name("network", network, NETWORKS)
     if batch < 1:
-        raise InputError(f"--batch is the number of images a step, at least 1, got {batch}")
+        raise InputError(f"--batch is the number of images per step, at least 1, got {batch}")
     mesh.one_device_per_core()
     result: dict[str, Any] = {"device": mesh.device_kind(), "jax": jax.__version__, "batch": batch}
     for name in [network] if network else NETWORKS:
@@ -72,16 +72,16 @@ def _figures(name: str, batch: int) -> dict[str, Any]:
     return {
         "devices": mesh.data_devices(on),
         "step_seconds": step / STEPS,
-        "forward_share": forward / step,
-        "backward_share": 1 - forward / step,
-        "batch_statistics_share": 1 - best["running statistics"] / step,
+        "forward_fraction": forward / step,
+        "backward_fraction": 1 - forward / step,
+        "batch_statistics_fraction": 1 - best["running statistics"] / step,
         "torch_step_seconds": torch and torch / STEPS,
         "step_over_torch": torch and step / torch,
     }
 
 
 def _ways(network: nn.Module, batch: int, on: jax.sharding.Mesh) -> dict[str, Callable[[], object]]:
-    """The step, its forward pass alone and the step without batch statistics, each some times in one program."""
+    """The step, its forward pass alone and the step without batch statistics, each `STEPS` times in one program."""
     images = jax.random.normal(jax.random.key(0), (batch, SIDE, SIDE, 3))
     shown = mesh.shard_batch(on, (images, jnp.arange(batch) % CLASSES))
     optimizer = SGD(0.1, 5e-4).build(1000)
@@ -107,7 +107,7 @@ def _ways(network: nn.Module, batch: int, on: jax.sharding.Mesh) -> dict[str, Ca
     def forward(shown: tuple[Array, Array], state: Any) -> Any:
         parameters, statistics, moments = state
         value, statistics = loss(parameters, statistics, shown, True)
-        # so that a step waits for the one before, as in training
+        # each step depends on the one before, as in training
         return (jax.tree.map(lambda leaf: leaf + 1e-9 * value, parameters), statistics, moments)
 
     bodies = {

@@ -2,33 +2,42 @@
 
 Measures how good samples are at how many denoiser calls, for every solver, on data with exact denoisers and on a
 text-to-image model, and how fast errors fall. Writes samplers.json, quality.png and orders.png into DIR and prints
-tables with the best sampler of each. Given again, it measures what is missing.
+tables with the best sampler of each. Started again, it measures what is missing.
 """
 
-from jaxcil.cli.main import parse
+import pathlib
+from typing import Any
+
+from jaxcil.cli.arguments import parse
 from jaxcil.workdir import files
-from jaxcil.workdir.record import Timing, locked, pin_config
+from jaxcil.workdir.progress import Progress
+from jaxcil.workdir.record import Timing, locked, pin_config, read_checked_json, write_checked_json
+from jaxcil.workdir.settings import as_dict
 
 
 def main(arguments: list[str]) -> None:
     """Compares, and prints tables and where the pictures are."""
-    config, others = parse(arguments, workdir=None)
-    with locked(others["workdir"]):
-        _compare(config, files.writable_directory(others["workdir"]))
+    config, others = parse(arguments, _defaults, workdir=None)
+    from jaxcil.evaluation.samplers import comparison, pictures, tables  # not before the flags are checked
+    from jaxcil.evaluation.samplers.settings import comparison_settings
+
+    settings = comparison_settings(config)
+    workdir = pathlib.Path(others["workdir"])
+    with locked(workdir):
+        pin_config(as_dict(settings), workdir)
+        results = comparison.results(settings, _measured(comparison.parts(settings), workdir))
+        files.write_json(workdir / "samplers.json", results)
+        written = ["samplers.json", *pictures.write_pictures(results, workdir)]
+    print(tables.comparison_text(results))
+    print("\n" + "\n".join(f"{workdir}/{name}" for name in written))
 
 
-def _compare(config, workdir) -> None:
-    from jaxcil.evaluation.samplers import comparison, pictures  # here: a mistyped flag is told at once
-    from jaxcil.evaluation.samplers.tables import comparison_text
-    from jaxcil.workdir.progress import Progress
-
-    comparison.check(config)
-    pin_config(config, workdir)
-    parts = comparison.parts(config)
-    measured = {}
+def _measured(parts: list[Any], workdir: pathlib.Path) -> dict[str, Any]:
+    """The values of all parts by name, of which those on disk are not measured again."""
+    measured: dict[str, Any] = {}
     timing = Timing(workdir / "timing.json")
-    total, done = sum(part.runs for part in parts), 0
-    with Progress("samplers", total, "runs") as progress:
+    done = 0
+    with Progress("samplers", sum(part.runs for part in parts), "runs") as progress:
         for part in parts:
             path = workdir / "parts" / f"{part.name}.json"
 
@@ -37,16 +46,18 @@ def _compare(config, workdir) -> None:
                 done += 1
                 progress.reach(done, name)
 
-            if path.exists():
-                done += part.runs
-            else:
+            value = read_checked_json(path)
+            if value is None:
                 with timing.of(part.name):
-                    files.write_json(path, part.measure(measured, tell))
-            measured[part.name] = files.read_json(path)
-    results = comparison.results(config, measured)
-    files.write_json(workdir / "samplers.json", results)
-    pictures.quality_curves(results, workdir / "quality.png")
-    if results["orders"]:
-        pictures.order_curves(results, workdir / "orders.png")
-    print(comparison_text(results))
-    print(f"\n{workdir}/samplers.json and quality.png" + (" and orders.png" if results["orders"] else ""))
+                    value = part.measure(measured, tell)
+                write_checked_json(path, value)
+            else:
+                done += part.runs
+            measured[part.name] = value
+    return measured
+
+
+def _defaults() -> Any:
+    from jaxcil.evaluation.samplers.settings import comparison_defaults
+
+    return comparison_defaults()

@@ -1,26 +1,34 @@
 """jaxcil run --config=FILE [--config.field=value] --workdir=DIR
 
-Trains an extractor on the first classes, with and without images of the classes to come, runs heads on it over
-all tasks, and writes results.json, report.html and pictures into DIR. Given again, it goes on where it was.
-FILE is a Python file, the name of a shipped one, or the config.json of another run.
+Trains learners on one task after the other, with the auxiliary images that each variant adds, and writes results.json,
+report.html and pictures into DIR. Run again, it resumes; with more heads, variants, learners or seeds, it adds what
+is missing. FILE is a Python file, the name of a shipped one, or the config.json of another run.
 """
 
-from jaxcil.cli.main import parse
+from typing import Any
+
+from jaxcil.cli.arguments import parse
 from jaxcil.workdir.record import locked
 
 
 def main(arguments: list[str]) -> None:
-    """Runs and prints the table and where the report is."""
-    from jaxcil.experiment.settings import defaults  # here and below, so that --help comes at once
-
-    config, others = parse(arguments, defaults(), workdir=None)
-    from jaxcil.evaluation.reports import report
-    from jaxcil.experiment import run
+    """Runs, and prints the table and the path of the report."""
+    config, others = parse(arguments, _defaults, workdir=None)
+    from jaxcil import experiment
+    from jaxcil.evaluation.reports import tables
+    from jaxcil.experiment.settings import resolve
     from jaxcil.parallel import mesh
 
-    if config.synthetic.path is not None or config.synthetic.model == "digits":
+    settings = resolve(config)
+    if settings.synthetic.path is not None or settings.synthetic.model == "digits":
         mesh.one_device_per_core()  # each would have a copy of a larger generator
     with locked(others["workdir"]):
-        results = run.run(config, others["workdir"])
-    print(report.summary_table(results))
+        results = experiment.run(settings, others["workdir"])
+    print(tables.summary_table(results))
     print(f"\n{others['workdir']}/report.html")
+
+
+def _defaults() -> Any:
+    from jaxcil.experiment.settings import defaults  # here, as above: a mistyped flag is refused at once
+
+    return defaults()

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,6 @@ import numpy as np
 from jax import Array
 
 from jaxcil import keys
-
-
-class Part(NamedTuple):
-    """Rows that fill a fixed part of every batch, in epochs of their own."""
-
-    rows: np.ndarray  # int32 [R] or [runs, R]; -1 pads
-    size: int  # of the part
 
 
 def take(data: Any, rows: Array) -> Any:

@@ -1,9 +1,9 @@
 """Labelled image sets: where they lie, and those that fit read whole into host memory; without TensorFlow."""
 
 import contextlib
+import io
 import os
 import pathlib
-import sys
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -103,8 +103,8 @@ def _digits(split: str, data_dir: str | None) -> Records:
     tfds.disable_progress_bar()
     builder = digits.JaxcilDigits(data_dir=data_dir, file_format="array_record")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # TFDS tells of its progress there
-            builder.download_and_prepare()  # writes aside and renames; returns at once where the data stand
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS would announce a download of unknown size
+            builder.download_and_prepare()  # writes aside and renames; returns at once where the data exist
     except FileExistsError:  # another process was faster
         builder = digits.JaxcilDigits(data_dir=data_dir, file_format="array_record")
     except OSError as error:
@@ -121,6 +121,7 @@ def _digits(split: str, data_dir: str | None) -> Records:
         read=lambda row: rows[row]["image"],
         where=lambda row: f"image {row} of digits ({split})",
         shape=(digits.SIDE, digits.SIDE),
+        files=lambda own: [(f"image {row}", len(rows[row]["image"])) for row in own],
     )
 
 

@@ -1,43 +1,63 @@
 """From the bytes of an image file to uint8 [H, W, 3], on the host."""
 
+import contextlib
 import io
+import warnings
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxcil.errors import InputError
 
-# Of the short side, before the middle is cut out: 256 for 224, as ImageNet is evaluated since AlexNet.
+# Short side over crop side: 256 for 224, as ImageNet has been evaluated since AlexNet.
 MARGIN = 256 / 224
-# Modes of Pillow whose values RGB would cut off at 255.
+# Modes of Pillow whose values RGB would clip at 255.
 DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-# What stands behind transparent pixels.
+# For files of unknown origin: Pillow has decoders that start programs or read what no tool writes for images.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+# What is behind transparent pixels.
 GROUND = "white"
-# Share of the area and ratio of width to height of a random crop (Szegedy et al., CVPR 2015, section 6).
+# Fraction of the area and ratio of width to height of a random crop (Szegedy et al., CVPR 2015, section 6).
 AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 TRIES = 10
 
 
-def decoded(data: bytes, where: str) -> Image.Image:
+def decoded(data: bytes, where: str, *, imported: bool = False) -> Image.Image:
     """The image in RGB: grey in all three channels, transparent pixels over white.
 
-    It is not turned as its EXIF says, since neither TFDS nor torchvision does it, whose figures are compared with;
-    `jaxcil import-images` turns.
+    Args:
+      data: the bytes of an image file.
+      where: its name, for messages.
+      imported: from an unknown tool: only FORMATS, a size that Pillow considers safe, one frame and MODES are accepted,
+        and the image is rotated by its EXIF. Other images are not rotated, as in TFDS and torchvision, whose figures
+        are compared with.
 
     Raises:
-      InputError: the bytes are none of an image, or of one with more than 8 bits a channel, which would be cut off;
-        `where` says whose.
+      InputError: the bytes are not an image, or of one with more than 8 bits per channel, which would be clipped.
     """
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            if opened.mode not in DEEP:
-                return in_rgb(opened)
-            mode = opened.mode
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # SyntaxError: of a broken PNG
-        raise InputError(f"{where} cannot be read as an image: {error}") from None
+        # only for imports: filters of warnings are global, and other images are read in several threads
+        with warnings.catch_warnings() if imported else contextlib.nullcontext():
+            if imported:
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=FORMATS if imported else None)
+        frames, mode = getattr(image, "n_frames", 1) if imported else 1, image.mode
+        if frames == 1 and (mode in MODES if imported else mode not in DEEP):
+            return in_rgb(ImageOps.exif_transpose(image) if imported else image)
+    except MemoryError:
+        raise
+    except Exception as error:  # a decoder may raise anything on damaged bytes
+        reason = str(error)
+        if isinstance(error, UnidentifiedImageError):  # its message is an address in memory
+            reason = "its format is unknown" + (f" (known: {', '.join(FORMATS)})" if imported else "")
+        raise InputError(
+            f"{where} cannot be read as an image: {reason}. Make it again, or remove it."
+        ) from None
+    what = f"{frames} frames" if frames > 1 else f"pixels of mode {mode}"
     raise InputError(
-        f"{where} has pixels of mode {mode}; expected 8 bits a channel. Convert the images first."
+        f"{where} has {what}; expected one image with 8 bits per channel. Convert it, or remove it."
     )
 
 
@@ -50,7 +70,7 @@ def in_rgb(image: Image.Image) -> Image.Image:
 
 
 def whole(image: Image.Image, size: int) -> np.ndarray:
-    """The image at size x size, by bicubic interpolation; both sides are scaled for themselves."""
+    """The image at size x size, by bicubic interpolation, each side scaled separately."""
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image)

@@ -1,8 +1,8 @@
-"""How the images of a data set are stored: PNG or WebP without loss, JPEG or WebP with some.
+"""How the images of a data set are stored: lossless PNG or WebP, or lossy JPEG or WebP.
 
-TFDS reads all three by `as_data_source`, which like `store.read` goes by the bytes of an image. But features.json has
-words for PNG and JPEG alone, so that it leaves WebP unnamed, and TensorFlow's decoder, by which `as_dataset` reads,
-came to know WebP late: where it does not, PNG or JPEG must do.
+TFDS reads all three with `as_data_source`, which like `store.read` looks at the bytes of an image. features.json can
+name only PNG and JPEG, so WebP stays unnamed; TensorFlow's decoder, which `as_dataset` uses, knows WebP only in recent
+versions: for others, use PNG or JPEG.
 """
 
 import collections
@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxcil.data.png import png
-from jaxcil.errors import InputError, unknown_name
+from jaxcil.errors import InputError
 
 FORMATS = ("png", "jpeg", "webp")
-# Of JPEG, where none is given; with colours at full resolution, which the small images of data sets need.
+# Default of JPEG, with colours at full resolution, which the small images of data sets need.
 JPEG_QUALITY = 95
-# Encoders leave Python's lock; more than these are faster than any disk.
+# Encoders release Python's lock; this many are faster than any disk.
 THREADS = 4
 
 
@@ -29,7 +28,7 @@ class Encoding(NamedTuple):
     """A format and its quality."""
 
     format: str = "png"  # one of FORMATS
-    quality: int | None = None  # 1 .. 100; None is without loss
+    quality: int | None = None  # 1 .. 100; None: lossless
 
     @property
     def name(self) -> str:
@@ -38,14 +37,14 @@ class Encoding(NamedTuple):
 
     @property
     def in_tfds(self) -> str | None:
-        """What features.json calls it."""
+        """Its name in features.json."""
         return None if self.format == "webp" else self.format
 
     def encode(self, image: np.ndarray) -> bytes:
         """An image uint8 [H, W, 3] as the bytes of a file."""
-        if self.format == "png":
-            return png(image)
-        options: dict[str, Any] = {"lossless": True} if self.quality is None else {"quality": self.quality}
+        options: dict[str, Any] = {} if self.quality is None else {"quality": self.quality}
+        if self.format == "webp" and self.quality is None:
+            options["lossless"] = True
         if self.format == "jpeg":
             options["subsampling"] = 0
         buffer = io.BytesIO()
@@ -53,27 +52,28 @@ class Encoding(NamedTuple):
         return buffer.getvalue()
 
 
+def png(image: np.ndarray) -> bytes:
+    """An image uint8 [H, W, 3] as the bytes of a PNG file; TFDS itself encodes arrays through TensorFlow."""
+    return Encoding().encode(image)
+
+
 def encoding(format: str, quality: int | None) -> Encoding:
-    """The encoding of a format, at the quality given or the usual one.
+    """The encoding of a format, at a quality or the default one.
 
     Args:
-      format: png, jpeg or webp.
-      quality: 1 to 100, of JPEG or WebP; None is JPEG_QUALITY for JPEG, and no loss for WebP.
+      format: one of FORMATS.
+      quality: 1 to 100, of JPEG or WebP; None: JPEG_QUALITY for JPEG, lossless for WebP.
 
     Raises:
-      InputError: there is no such format, or no such quality of it.
+      InputError: a quality of PNG.
     """
-    if format not in FORMATS:
-        raise unknown_name("image format", format, FORMATS)
     if quality is not None and format == "png":
-        raise InputError(f"PNG has no quality, since it loses nothing; got quality {quality}. Leave it away.")
-    if quality is not None and not 1 <= quality <= 100:
-        raise InputError(f"quality must lie in [1, 100], got {quality}.")
+        raise InputError(f"PNG has no quality, since it is lossless; got quality {quality}. Omit it.")
     return Encoding(format, JPEG_QUALITY if format == "jpeg" and quality is None else quality)
 
 
 def encoded(images: Iterable[np.ndarray], encode: Callable[[np.ndarray], bytes]) -> Iterator[bytes]:
-    """Images in their order, encoded in several threads, a few ahead of the one asked for."""
+    """Images in their order, encoded in several threads, a few in advance."""
     ahead: collections.deque[Future[Any]] = collections.deque()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="encode") as pool:
         for job in map(functools.partial(pool.submit, encode), images):

@@ -9,6 +9,7 @@ from typing import Any
 from jaxcil.data import tfds_sets
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.workdir import files
+from jaxcil.workdir.record import undone_if_refused
 
 # What TFDS may not download, because its makers give it to who signs in.
 BY_HAND = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
@@ -34,6 +35,11 @@ def prepare(name: str, data_dir: str | None = None, manual_dir: str | None = Non
     if not tfds_sets.is_tfds(name):
         error = unknown_name("data set to prepare", name, (*tfds_sets.KNOWN, "tfds:NAME"))
         raise InputError(f"{error} Folders of images and the digits need no preparation.")
+    with contextlib.nullcontext() if data_dir is None else undone_if_refused(data_dir):
+        return _prepared(name, data_dir, manual_dir)
+
+
+def _prepared(name: str, data_dir: str | None, manual_dir: str | None) -> pathlib.Path:
     if data_dir is not None:
         files.writable_directory(data_dir)
     builder = tfds_sets.open_builder(name, data_dir)

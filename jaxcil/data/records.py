@@ -20,6 +20,8 @@ class Records:
     read: Callable[[int], bytes]  # the file of the image in a row of [0, N); several threads may call it
     where: Callable[[int], str]  # what a message calls that image
     shape: tuple[int, int] | None = None  # height and width that all have; None: any
+    # names and bytes of the files that hold the images of some rows, found without reading them; None: unknown
+    files: Callable[[np.ndarray], list[tuple[str, int]]] | None = None
 
     def __len__(self) -> int:
         """N."""
@@ -32,6 +34,16 @@ class Records:
     def rows_of(self, classes: Sequence[int] | np.ndarray) -> np.ndarray:
         """Rows int32 [R], ascending, of the images whose labels are among these."""
         return np.flatnonzero(np.isin(self.labels, classes)).astype(np.int32)
+
+    def subset(self, rows: np.ndarray) -> "Records":
+        """The records of some rows, int [R], in this order."""
+        return dataclasses.replace(
+            self,
+            labels=self.labels[rows],
+            read=lambda row: self.read(int(rows[row])),
+            where=lambda row: self.where(int(rows[row])),
+            files=None if self.files is None else lambda own: self.files(rows[own]),  # type: ignore[misc]
+        )
 
 
 def check_labels(records: Records) -> None:
@@ -103,13 +115,8 @@ def of_classes(records: Records, classes: str) -> Records:
     new = np.full(len(places), -1, np.int32)
     new[[places[name] for name in wanted]] = np.arange(len(wanted), dtype=np.int32)
     rows = np.flatnonzero(new[records.labels] >= 0)
-    return dataclasses.replace(
-        records,
-        labels=new[records.labels[rows]],
-        class_names=tuple(wanted),
-        read=lambda row: records.read(int(rows[row])),
-        where=lambda row: records.where(int(rows[row])),
-    )
+    chosen = records.subset(rows)
+    return dataclasses.replace(chosen, labels=new[chosen.labels], class_names=tuple(wanted))
 
 
 def _names(classes: str) -> list[str]:

@@ -114,6 +114,7 @@ def records_of(builder: Any, split: str, name: str) -> Records:
         read=functools.partial(_read, rows),
         where=lambda row: f"image {row} of {name} ({split})",
         shape=None if height is None or width is None else (height, width),
+        files=lambda _: [(path.name, path.stat().length) for path in builder.info.splits[split].filepaths],
     )
 
 

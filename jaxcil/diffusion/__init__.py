@@ -12,6 +12,7 @@ from jaxcil.diffusion.model import encode_image as encode_image
 from jaxcil.diffusion.model import encode_text as encode_text
 from jaxcil.diffusion.model import pooled_text as pooled_text
 from jaxcil.diffusion.model import unet as unet
+from jaxcil.diffusion.pipeline import Conditions as Conditions
 from jaxcil.diffusion.pipeline import check_plan as check_plan
 from jaxcil.diffusion.pipeline import denoiser as denoiser
 from jaxcil.diffusion.pipeline import draw_images as draw_images

@@ -1,4 +1,4 @@
-"""Attention, behind one function, by the kernel that fits the device it runs on."""
+"""Attention as one function, by the kernel that fits the device."""
 
 import functools
 import math
@@ -15,9 +15,9 @@ from jaxcil.errors import InputError, unknown_name
 from jaxcil.parallel import mesh
 
 IMPLEMENTATIONS = ("xla", "cudnn", "flash")
-# From this many tokens on a kernel is worth its overhead. Of TPUs it is maxdiffusion's number.
+# Numbers of tokens from which a kernel is worth its overhead; for TPUs it is maxdiffusion's.
 CUDNN_TOKENS, FLASH_TOKENS = 1024, 4096
-# Of cuDNN on any GPU. Hopper takes 256, which would serve no level of these networks below 1024 x 1024 pixels.
+# The limit of cuDNN on any GPU. Hopper takes 256, which would help no level of these networks below 1024 x 1024.
 CUDNN_FEATURES = 128
 LANES = 128  # of a TPU's vector registers, to which the flash kernel's features and blocks are padded
 
@@ -39,26 +39,26 @@ def attend(
       value: [B, S, heads, D].
       causal: position t sees positions up to t.
       implementation: "xla" holds the scores, B heads T S float32 numbers, in memory. "cudnn" (a GPU) and
-        "flash" (the Pallas kernel for TPUs) do not; they run where `kernel` says, and XLA elsewhere.
-      on: the mesh over whose devices B is spread, which "flash" must know; None: one device.
+        "flash" (the Pallas kernel for TPUs) do not; they run where `kernel` applies them, and XLA elsewhere.
+      on: the mesh over whose devices B is spread, which "flash" needs; None: one device.
 
     Returns:
       [B, T, heads, D] in the dtype of the query.
 
     Raises:
-      InputError: an unknown implementation, cuDNN without a GPU, or "flash" for devices that are no TPUs.
+      InputError: an unknown implementation, cuDNN without a GPU, or "flash" for devices that are not TPUs.
     """
     if implementation not in IMPLEMENTATIONS:
         raise unknown_name("attention implementation", implementation, IMPLEMENTATIONS)
     if implementation == "cudnn" and jax.default_backend() != "gpu":
         raise InputError(
             f'attention by "cudnn" needs an NVIDIA GPU, and this process computes on {jax.default_backend()}. '
-            "Place the model on a mesh of the devices at hand: jaxcil.diffusion.place chooses what they can."
+            "Place the model on a mesh of the present devices: jaxcil.diffusion.place chooses what they support."
         )
     if implementation == "flash" and _platform(on) != "tpu":
         raise InputError(
             f'attention by "flash" is a kernel for TPUs, and this would run on {_platform(on)}. '
-            "Place the model on a mesh of the devices at hand: jaxcil.diffusion.place chooses what they can."
+            "Place the model on a mesh of the present devices: jaxcil.diffusion.place chooses what they support."
         )
     chosen = "xla" if causal else kernel(implementation, query.shape, key.shape, query.dtype)
     if chosen == "flash":
@@ -69,12 +69,12 @@ def attend(
 
 
 def _platform(on: Mesh | None) -> str:
-    """Of the devices that will run: those of a mesh may be of a topology, compiled for ahead of time."""
+    """The platform that will run: a mesh may be of a topology that is compiled for ahead of time."""
     return jax.default_backend() if on is None else mesh.platform(on)
 
 
 def kernel(implementation: str, query: tuple[int, ...], key: tuple[int, ...], dtype: Any) -> str:
-    """What computes an attention without a mask: the implementation where it applies, else "xla".
+    """The kernel for an attention without a mask: the implementation if it applies, else "xla".
 
     Args:
       implementation: one of `IMPLEMENTATIONS`.
@@ -92,10 +92,10 @@ def kernel(implementation: str, query: tuple[int, ...], key: tuple[int, ...], dt
 
 
 def _flash(query: Array, key: Array, value: Array, scale: float) -> Array:
-    """The TPU kernel on [B, T, heads, D], whose tokens and features it wants in multiples of the lanes.
+    """The TPU kernel on [B, T, heads, D], which needs tokens and features in multiples of the lanes.
 
-    Padded features are zeros, which change no score and are cut off the result. Padded tokens are a segment of their
-    own: what is real does not see them.
+    Padded features are zeros, which change no score and are cut off the result. Padded tokens are a separate segment,
+    which real tokens do not see.
     """
     from jax.experimental.pallas.ops.tpu import flash_attention as tpu  # only TPUs need Pallas
 
@@ -135,7 +135,7 @@ def project_and_attend(
     bias: bool = True,
     causal: bool = False,
 ) -> Array:
-    """Attention between four dense layers, which become layers of the module that calls this.
+    """Attention between four dense layers, which become layers of the calling module.
 
     Args:
       x: [B, T, C], the source of the queries.

@@ -1,8 +1,8 @@
 """Configurations of the networks: diffusers' and transformers' config.json to fields of a module, and back.
 
-A network module names its fields as config.json does, with the defaults of the original classes, so that a
-key which an old file lacks has its meaning of then. What the module cannot do is a table of the values that
-ask for nothing; any other value is an error, since images from a half-understood model look plausible.
+A network module names its fields as config.json does, with the defaults of the original classes, so that a key which
+an old file lacks keeps its original meaning. For keys that the module does not implement there is a table of the values
+without effect; any other value is an error, since images from a half-understood model look plausible.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from typing import Any
 
 from jaxcil.errors import InputError
 
-# How a network is run: fields of a module that are not part of its configuration. (Where config.json has a
-# "dtype", it tells how the weights were stored.)
+# How a network is run: fields of a module that are not part of its configuration. (A "dtype" in config.json says how
+# the weights were stored.)
 RUN_FIELDS = ("dtype", "convolution", "implementation", "mesh")
 
 KINDS = {
@@ -34,19 +34,18 @@ def module_fields(kind: str, module: type, config: Mapping[str, Any], inert: Map
       kind: what is configured, for messages ("UNet").
       module: a linen module class whose fields are named as in the configuration.
       config: config.json as a mapping. Unknown keys, and keys that start with "_", are ignored.
-      inert: keys that the module does not implement, each with the values that make no difference; a list,
-        which is one value a level, is inert if all its items are.
+      inert: keys that the module does not implement, each with the values that have no effect; a list, one value
+        per level, is inert if all its items are.
 
     Raises:
-      InputError: names every key that asks for what is not implemented, or whose value is not of the kind that its
-        field is annotated with.
+      InputError: names every key whose value is not implemented, or not of the kind that its field is annotated with.
     """
     refused = [
         f"{name}: {config[name]!r}" for name, values in inert.items() if not _inert(config.get(name), values)
     ]
     if refused:
         raise InputError(
-            f"this {kind} needs what is not supported: {', '.join(refused)}. Supported are the networks of "
+            f"this {kind} needs features that are not supported: {', '.join(refused)}. Supported are the networks of "
             "Stable Diffusion 1.x and 2.x."
         )
     fields = {field.name: field for field in dataclasses.fields(module)}
@@ -68,11 +67,11 @@ def config_of(module: Any) -> dict[str, Any]:
 
 
 def per_level(name: str, value: Any, levels: int) -> tuple[int, ...]:
-    """A setting that may be one value or one a level, as one a level: numbers, or booleans."""
+    """A setting of one value or one per level, as one per level: numbers, or booleans."""
     values = value if isinstance(value, tuple) else (value,) * levels
     if len(values) != levels or not all(isinstance(item, int) for item in values):
         raise InputError(
-            f"{name} must be one whole number (or boolean) or {levels}, one a level, got {value!r}."
+            f"{name} must be one whole number (or boolean) or {levels}, one per level, got {value!r}."
         )
     return values
 
@@ -95,7 +94,7 @@ def _inert(value: Any, values: Sequence) -> bool:
 
 
 def _fits(value: Any, kind: Any, positive: bool) -> bool:
-    """Whether a value, its lists as tuples, is of an annotated kind; `positive` asks it of numbers."""
+    """Whether a value, its lists as tuples, is of an annotated kind; with `positive`, numbers must be above 0."""
     if isinstance(kind, types.UnionType):
         return any(_fits(value, one, positive) for one in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
@@ -109,7 +108,7 @@ def _fits(value: Any, kind: Any, positive: bool) -> bool:
 
 
 def _positive(field: dataclasses.Field) -> bool:
-    """Sizes, counts and divisors are; a shift that is 0 by default and the ids of tokens need not be."""
+    """Whether a field must be above 0: sizes, counts and divisors; but no shift that is 0 by default, nor token ids."""
     return field.default != 0 and not field.name.endswith("_token_id")
 
 
@@ -125,7 +124,7 @@ def _described(field: dataclasses.Field) -> str:
 
 
 def _whole(value: Any, kind: Any) -> Any:
-    """2 for 2.0 where only whole numbers are asked for: some tools write them so."""
+    """2 for 2.0 where whole numbers are expected: some tools write them so."""
     if isinstance(value, tuple):
         return tuple(_whole(item, kind) for item in value)
     return int(value) if isinstance(value, float) and kind is not float else value

@@ -1,4 +1,4 @@
-"""Pipelines in forms that `load` does not read, made into a folder that it does: diffusers with torch does the work.
+"""Converts pipelines that `load` does not read into a folder that it does, with diffusers and torch.
 
 Needs the extra "convert". Pickles are read with torch's restricted unpickler, which runs no code.
 """
@@ -29,22 +29,22 @@ def convert(
 ) -> None:
     """Writes a pipeline as a folder of safetensors.
 
-    Additions to the weights are merged in float32, and the result is rounded once. It is read back as `load` does
-    before it gets its name, so the folder is there whole and right, or not at all.
+    Additions to the weights are merged in float32, and the result is rounded once. It is read back with `load` before
+    it gets its name, so the folder is complete and valid, or absent.
 
     Args:
-      source: a folder in diffusers' format with weights in any form; a single file with the key names of the
-        original code; or OWNER/MODEL on the hub.
+      source: a folder in diffusers' format with weights in any form; a single file with the key names of the original
+        code; or OWNER/MODEL on the hub.
       target: the folder to write; it must not exist.
       dtype: of the tensors in the files: "float16", "bfloat16" or "float32".
-      config_folder: for a single file: a folder in diffusers' format of the same networks, of which the
-        configurations, the tokenizer and the scheduler are taken; None: diffusers guesses, and asks the hub.
+      config_folder: for a single file: a folder in diffusers' format of the same networks, for configurations,
+        tokenizer and scheduler; None: diffusers guesses, and asks the hub.
       lora: a file of low-rank additions (Hu et al., arXiv:2106.09685), to be merged into the weights.
-      lora_scale: what these are multiplied with.
+      lora_scale: factor of these additions.
 
     Raises:
-      InputError: the extra is not installed; the source is not understood; the target exists; or the result is
-        not a pipeline that `load` reads.
+      InputError: the extra is not installed; the source is not recognised; the target exists; or the result is not
+        a pipeline that `load` reads.
     """
     if dtype not in SAVED:
         raise unknown_name("dtype to save a pipeline in", dtype, SAVED)
@@ -66,10 +66,10 @@ def convert(
             pipeline.save_pretrained(aside, safe_serialization=True)
         except InputError:
             raise
-        except Exception as error:  # what diffusers, transformers and torch raise has no common class
+        except Exception as error:  # errors of diffusers, transformers and torch have no common class
             raise InputError(f"{source} cannot be converted: {error or repr(error)}") from error
         if origin is not None and (origin / SCHEDULER).is_file():
-            # diffusers writes its defaults of today into it, and a key that is absent means each sampler's own
+            # diffusers would write its present defaults into it; an absent key means each sampler's own default
             shutil.copyfile(origin / SCHEDULER, aside / SCHEDULER)
         del pipeline, parts
         load(aside)
@@ -86,7 +86,7 @@ def _check_source(source: str | os.PathLike, config_folder: str | os.PathLike | 
             )
         return
     if config_folder is not None:
-        raise InputError(f"a config folder is for single files, and {source} is none.")
+        raise InputError(f"a config folder is for single files, and {source} is not one.")
     if path.is_dir() and not (path / hub.INDEX).is_file():
         raise InputError(
             f"{source} holds no {hub.INDEX}: give a folder in diffusers' format, or a single file."
@@ -108,7 +108,7 @@ def _require_extra() -> None:
 def _loaded(
     source: str | os.PathLike, config_folder: str | os.PathLike | None
 ) -> tuple[Any, pathlib.Path | None]:
-    """The pipeline, and the folder that its scheduler comes from."""
+    """The pipeline, and the folder of its scheduler."""
     kind: Any = importlib.import_module("diffusers").StableDiffusionPipeline
     without = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     if not pathlib.Path(source).is_file():
@@ -123,7 +123,7 @@ def _loaded(
         return kind.from_single_file(str(source), **without), None
     except Exception as error:
         raise InputError(
-            f"{source} cannot be converted: {error} Configurations were asked of the hub; where it cannot be "
+            f"{source} cannot be converted: {error} Its configurations were requested from the hub; if that cannot be "
             "reached, give a folder that holds them: --config_folder=FOLDER."
         ) from error
 

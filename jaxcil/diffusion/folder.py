@@ -43,8 +43,8 @@ def load(
 ) -> StableDiffusion:
     """Reads a pipeline in diffusers' format from a folder, or by its name from the Hugging Face hub.
 
-    Files of weights are mapped into memory, and each tensor is cast and put where it belongs before the next is
-    read. A file of the hub that is not in its cache yet is fetched.
+    Files of weights are mapped into memory, and each tensor is cast and placed before the next is read. A hub file that
+    is not in the cache is fetched.
 
     Args:
       name: a folder that holds model_index.json and the folders unet, vae, text_encoder, tokenizer and scheduler; or
@@ -53,24 +53,22 @@ def load(
         latents and samplers compute in float32 in any case.)
       revision: of a model on the hub: a branch, a tag or a commit.
       variant: the tag in the names of the weights to read, such as "fp16"; None: those without a tag, or with the
-        only tag there is.
+        only tag.
       sharding: of every parameter; None: on the default device.
 
     Raises:
-      InputError: the pipeline is not complete, or holds what is not supported; the message names it.
+      InputError: the pipeline is incomplete, or has a part that is not supported; the message names it.
     """
     folder = _located(name, revision, variant)
     index = _read_config(folder, "model_index.json")
     modules = {}
     for part, (module, _, class_name) in PARTS.items():
         named = index.get(part)
-        found = named[1] if isinstance(named, list | tuple) and len(named) == 2 else named
+        kind = named[1] if isinstance(named, list | tuple) and len(named) == 2 else named
+        require(kind is not None, f"{folder / 'model_index.json'} names no {part}. Is the pipeline complete?")
         require(
-            found is not None, f"{folder / 'model_index.json'} names no {part}. Is the pipeline complete?"
-        )
-        require(
-            str(found).removeprefix("Flax") == class_name,
-            f"the {part} of {folder} must be a {class_name}, but model_index.json says {found}.",
+            str(kind).removeprefix("Flax") == class_name,
+            f"the {part} of {folder} must be a {class_name}, but model_index.json says {kind}.",
         )
         modules[part] = module.from_config(_read_config(folder / part, "config.json"), dtype=dtype)
     scheduler = _read_config(folder / "scheduler", "scheduler_config.json")
@@ -91,12 +89,12 @@ def load(
 
 
 def save(folder: str | os.PathLike, model: StableDiffusion, dtype: Any = jnp.float16) -> None:
-    """Writes a pipeline as a folder in diffusers' format, which torch libraries read too.
+    """Writes a pipeline as a folder in diffusers' format, which torch libraries also read.
 
-    Every file is replaced as a whole, and model_index.json comes last: a folder that has it is complete.
+    Every file is replaced as a whole, and model_index.json is written last: a folder that has it is complete.
 
     Args:
-      folder: where to; it may exist.
+      folder: the target; it may exist.
       model: the model.
       dtype: of the tensors in the files: float16, bfloat16 or float32.
 
@@ -107,14 +105,14 @@ def save(folder: str | os.PathLike, model: StableDiffusion, dtype: Any = jnp.flo
     if np.dtype(dtype).name not in SAVED:
         raise unknown_name("dtype to save a pipeline in", np.dtype(dtype).name, SAVED)
     _check(model)
-    for part in PARTS:  # before anything of what stands there is touched
+    for part in PARTS:  # before any existing file is touched
         weights.check_finite(part, model.parameters[part], dtype)
     (folder / "model_index.json").unlink(missing_ok=True)
     for part, (_, _, name) in PARTS.items():
         weights.write(folder / part, part, model.parameters[part], dtype)
         config = config_of(getattr(model, part))
         if part == "text_encoder":
-            # Not one of diffusers' classes: transformers tells the class by these two.
+            # Not one of diffusers' classes: transformers recognises the class by these two.
             config |= {"architectures": [name], "model_type": "clip_text_model"}
             files.write(folder / part / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
         else:
@@ -141,17 +139,15 @@ def _located(name: str | os.PathLike, revision: str | None, variant: str | None)
     if folder.is_file() or not (folder / hub.INDEX).is_file():
         raise InputError(
             f"{str(name)!r} is not a folder with a Stable Diffusion pipeline: that holds {hub.INDEX} and the folders "
-            f"{', '.join(PARTS)}, tokenizer and scheduler. Single files are converted by jaxcil convert-pipeline; "
+            f"{', '.join(PARTS)}, tokenizer and scheduler. Convert single files with jaxcil convert-pipeline; "
             "models on the hub are named OWNER/MODEL."
         )
-    require(
-        revision is None, f"{folder} is a folder: it has no revisions, so leave revision={revision!r} away."
-    )
+    require(revision is None, f"{folder} is a folder, which has no revisions: omit revision={revision!r}.")
     return folder
 
 
 def _check(model: StableDiffusion) -> None:
-    """Parts that must fit one another."""
+    """Checks parts that must fit one another."""
     try:
         betas = scheduler_betas(model.scheduler_config)
     except (TypeError, ValueError) as error:
@@ -165,28 +161,28 @@ def _check(model: StableDiffusion) -> None:
     latent, unet = model.vae.latent_channels, model.unet
     require(
         unet.out_channels == latent and unet.in_channels >= latent,
-        f"latents of the autoencoder have {latent} channels, but the UNet takes {unet.in_channels} and gives "
+        f"latents of the autoencoder have {latent} channels, but the UNet takes {unet.in_channels} and returns "
         f"{unet.out_channels}.",
     )
     text, width = model.text_encoder, model.unet.cross_attention_dim
     width = width[0] if isinstance(width, tuple) else width
     require(
         text.hidden_size == width,
-        f"the UNet takes text states of {width} numbers, the text encoder gives {text.hidden_size}.",
+        f"the UNet takes text states of width {width}, the text encoder returns {text.hidden_size}.",
     )
     require(
         model.tokenizer.length <= text.max_position_embeddings,
-        f"the tokenizer gives {model.tokenizer.length} ids, the text encoder takes "
-        f"{text.max_position_embeddings} at most.",
+        f"the tokenizer returns {model.tokenizer.length} ids, the text encoder takes at most "
+        f"{text.max_position_embeddings}.",
     )
     require(
         model.tokenizer.size <= text.vocab_size,
-        f"the tokenizer knows {model.tokenizer.size} tokens, the text encoder {text.vocab_size}.",
+        f"the tokenizer has {model.tokenizer.size} tokens, the text encoder {text.vocab_size}.",
     )
 
 
 def _read_config(folder: pathlib.Path, name: str) -> dict[str, Any]:
-    if not (folder / name).is_file():  # diffusers would take the folder for a name on the hub
+    if not (folder / name).is_file():  # diffusers would take the folder for a hub name
         raise InputError(f"there is no {folder / name}. Is the folder complete?")
     from diffusers.configuration_utils import ConfigMixin  # takes 0.8 s, and only folders need it
 

@@ -14,27 +14,27 @@ CONFIGS = (INDEX, "scheduler/scheduler_config.json", *(f"{part}/config.json" for
 
 
 def is_name(text: str) -> bool:
-    """Whether a text has the form of a model's name on the hub: OWNER/MODEL."""
+    """Whether a text has the form of a hub model's name: OWNER/MODEL."""
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) is not None
 
 
 def resolve(name: str, revision: str | None = None, variant: str | None = None) -> tuple[pathlib.Path, str]:
-    """The folder and the commit of a model on the hub; what of it is not in the cache yet is fetched.
+    """The folder and the commit of a model on the hub; files that are not in the cache are fetched.
 
-    Fetched are the configurations, the tokenizer, and the weights of each network in one form: see
-    `tensor_files.chosen_files`. Never pickles, never the safety checker. Where the hub cannot be reached, the
-    cache alone serves.
+    These are the configurations, the tokenizer, and the weights of each network in one form, see
+    `tensor_files.chosen_files`; never pickles, never the safety checker. If the hub cannot be reached, only the cache
+    is used.
 
     Args:
       name: OWNER/MODEL.
-      revision: a branch, a tag or a commit; None: the main branch. A commit is the same files for ever.
+      revision: a branch, a tag or a commit; None: the main branch. The files of a commit never change.
       variant: the tag in the names of the weights, such as "fp16".
 
     Returns:
       The folder in the cache, and the commit of 40 hexadecimal digits.
 
     Raises:
-      InputError: there is no such model, revision or variant; it must be asked for; or the hub cannot be
+      InputError: there is no such model, revision or variant; access to it must be requested; or the hub cannot be
         reached and the cache does not hold it.
     """
     from huggingface_hub import errors  # here, since only names need it
@@ -45,52 +45,52 @@ def resolve(name: str, revision: str | None = None, variant: str | None = None) 
         raise
     except errors.GatedRepoError:
         raise InputError(
-            f"{name} is only given to those who ask: accept its terms on https://huggingface.co/{name}, then log in "
+            f"access to {name} must be requested: accept its terms on https://huggingface.co/{name}, then log in "
             "with `hf auth login`."
         ) from None
     except errors.RevisionNotFoundError:
         raise InputError(
             f"{name} has no revision {revision!r}; see https://huggingface.co/{name}/tree/main for its branches "
-            "and tags, or leave revision away."
+            "and tags, or omit revision."
         ) from None
     except errors.RepositoryNotFoundError:
         raise InputError(
             f"{name!r} is neither a folder here nor a public model on the hub. Is it spelled as on "
-            "https://huggingface.co/models? For a private one log in with `hf auth login`."
+            "https://huggingface.co/models? For a private model, log in with `hf auth login`."
         ) from None
     except errors.HFValidationError as error:
         raise InputError(f"{name!r} cannot be the name of a model on the hub: {error}") from None
     except errors.LocalEntryNotFoundError:
         raise InputError(
-            f"{name!r} is no folder here, and the hub's cache does not hold it"
+            f"{name!r} is not a folder here, and the hub's cache does not hold it"
             f"{'' if revision is None else f' at the revision {revision!r}'}; the hub itself "
-            f"{_why_not()}. Fetch it where there is a network, or give a folder."
+            f"{_why_not()}. Fetch it on a machine with a network, or give a folder."
         ) from None
-    except Exception as error:  # of the HTTP library beneath, which is another in each version
+    except Exception as error:  # of the HTTP library, which differs between versions
         raise InputError(
-            f"{name} cannot be fetched: {error}. What is there already is kept: try again, and it goes on."
+            f"{name} cannot be fetched: {error}. Fetched files are kept: try again to resume."
         ) from error
     return pathlib.Path(folder), pathlib.Path(folder).name
 
 
 def needed_files(names: Iterable[str], variant: str | None, where: str) -> list[str]:
-    """Those of a model's files that `load` reads.
+    """The files of a model that `load` reads.
 
     Args:
-      names: of all files, with "/" between folder and file.
+      names: of all its files, with "/" between folder and file.
       variant: as in `resolve`.
       where: the model, for messages.
     """
     names = list(names)
     needed = [name for name in names if name in CONFIGS or name.startswith("tokenizer/")]
     for part in STEMS:
-        there = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
-        needed += [f"{part}/{file}" for file in chosen_files(there, part, variant, f"{where}/{part}")]
+        own = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
+        needed += [f"{part}/{file}" for file in chosen_files(own, part, variant, f"{where}/{part}")]
     return needed
 
 
 def _fetched(name: str, revision: str | None, variant: str | None) -> str:
-    """The folder in the cache; what of it is not there is fetched, if the hub says what there is."""
+    """The folder in the cache; missing files are fetched if the hub lists them."""
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -98,7 +98,7 @@ def _fetched(name: str, revision: str | None, variant: str | None) -> str:
         listing = huggingface_hub.HfApi().model_info(name, revision=revision)
     except (errors.RevisionNotFoundError, errors.HFValidationError):
         raise
-    except Exception as error:  # whatever keeps the hub from answering, a model in the cache serves
+    except Exception as error:  # for whatever reason the hub does not answer, a cached model is used
         try:
             return huggingface_hub.snapshot_download(
                 name, revision=revision, allow_patterns=[*CONFIGS, "tokenizer/*"], local_files_only=True
@@ -110,7 +110,7 @@ def _fetched(name: str, revision: str | None, variant: str | None) -> str:
     names = [item.rfilename for item in listing.siblings or ()]
     if INDEX not in names:
         raise InputError(
-            f"{name} holds no pipeline of diffusers: it has no {INDEX}. Single files are converted by "
+            f"{name} is not a diffusers pipeline: it has no {INDEX}. Convert single files with "
             "jaxcil convert-pipeline."
         )
     return huggingface_hub.snapshot_download(
@@ -121,4 +121,4 @@ def _fetched(name: str, revision: str | None, variant: str | None) -> str:
 def _why_not() -> str:
     from huggingface_hub import constants
 
-    return "is not asked: HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "cannot be reached"
+    return "is not asked, because HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "cannot be reached"

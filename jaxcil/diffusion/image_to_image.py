@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxcil.diffusion.model import StableDiffusion, encode_image, encode_text
-from jaxcil.diffusion.pipeline import draw_images
+from jaxcil.diffusion.pipeline import NONE, Conditions, draw_images
 from jaxcil.errors import InputError
 from jaxcil.solvers.plan import Plan
 from jaxcil.solvers.sample import prior
@@ -33,48 +33,39 @@ def image_to_image(
     guidance_scale: ArrayLike | None = 2.0,
     guidance_rescale: ArrayLike = 0.0,
     negative_ids: ArrayLike | None = None,
-    clip_skip: int = 0,
-    class_labels: Array | None = None,
-    extra: Array | None = None,
-    decode_slice: int | None = None,
+    conditions: Conditions = NONE,
 ) -> Array:
-    """Images like others, but for prompts.
+    """Images changed towards prompts.
 
         x = alpha E(image) + sigma z    at the first node of `shortened(plan, strength)`,
 
-    which is then run. E is the mean of the autoencoder's posterior. (diffusers draws from that posterior, whose
-    deviation in Stable Diffusion is far below the noise added here.)
+    which is then sampled. E is the mean of the autoencoder's posterior. (diffusers draws from that posterior, whose
+    standard deviation in Stable Diffusion is far below the noise added here.)
 
     Args:
       model: the model.
-      plan: as in `text_to_image`.
+      plan: a solver's table on a grid of the model's own noise levels; see `check_plan`.
       images: [B, H, W, 3] in [-1, 1], sides multiples of `model.vae.factor`.
       ids: token ids [B, L] from `model.tokenize`.
       keys: B typed keys, or one; see `jaxcil.solvers.sample`.
-      strength: in (0, 1], the part of the plan's rows that is run; a Python number, static under jit. Low ones stay
-        close to the images.
+      strength: in (0, 1], the fraction of the plan's rows that is run; a Python number, static under jit. Low
+        values stay close to the images.
       start_noise: z [B, h, w, 4] standard normal, in place of that from the keys.
       noises: [rows run, B, h, w, 4] standard normal, in place of those from the keys.
-      guidance_scale: as in `text_to_image`, as are the arguments that follow.
-      guidance_rescale: as above.
-      negative_ids: as above.
-      clip_skip: as above.
-      class_labels: as above.
-      extra: as above.
-      decode_slice: as above.
+      guidance_scale: this and the arguments that follow are those of `text_to_image`.
 
     Returns:
       Images [B, H, W, 3] float32 in [-1, 1].
 
     Raises:
-      InputError: the strength leaves no row or is not static, there are neither keys nor noise, or what is given does
+      InputError: the strength leaves no row or is not static, there are neither keys nor noise, or an argument does
         not fit the images.
     """
     plan = shortened(plan, strength)
-    text = encode_text(model, ids, clip_skip)
+    text = encode_text(model, ids, conditions.clip_skip)
     if images.shape[:1] != text.shape[:1]:
         raise InputError(
-            f"images and prompts must be as many: got images {[*images.shape]} and {text.shape[0]} prompts."
+            f"there must be one prompt per image: got images {[*images.shape]} and {text.shape[0]} prompts."
         )
     mean, _ = encode_image(model, images)
     if start_noise is None:
@@ -99,20 +90,18 @@ def image_to_image(
         noises=noises,
         guidance_scale=guidance_scale,
         guidance_rescale=guidance_rescale,
-        class_labels=class_labels,
-        extra=extra,
-        decode_slice=decode_slice,
+        conditions=conditions,
     )
 
 
 def shortened(plan: Plan, strength: float) -> Plan:
-    """The last rows of a plan as a plan of its own: of N rows int(N strength), as in diffusers.
+    """The last int(N strength) of a plan's N rows as a plan of their own, as in diffusers.
 
-    A row with a history asks for predictions that were made before the cut. They take the value of the first one made
-    after it, so that the first row is of order 1, as the first row of every solver is, and consistent. Of a solver
+    A row with a history reads predictions that were made before the cut. They are replaced by the first one made
+    after it, so that the first row is of order 1, like the first row of every solver, and consistent. For a solver
     with one earlier prediction (DPM++ 2M, ER-SDE of order 2) the result is the solver's plan on the last nodes of
-    the grid. For longer histories and for Heun, whose rows go in pairs, make the plan on that shorter grid instead and
-    run all of it, strength 1.
+    the grid. For longer histories and for Heun, whose rows come in pairs, make the plan on that shorter grid instead
+    and run all of it with strength 1.
 
     Args:
       plan: N rows.
@@ -123,7 +112,7 @@ def shortened(plan: Plan, strength: float) -> Plan:
     """
     if isinstance(strength, Tracer):
         raise InputError(
-            "strength decides how many rows are run, and must be a Python number where the function is traced: name it "
+            "strength decides how many rows are run, so under jit it must be a Python number: list it "
             "in jax.jit's static_argnames."
         )
     if not 0 < strength <= 1 or int(plan.rows * strength) < 1:

@@ -1,7 +1,7 @@
 """Blocks that the UNet and the autoencoder share, in diffusers' parameter tree.
 
-All maps are [B, H, W, C]. Where flax's defaults differ from the networks that were trained, these blocks
-follow the networks: epsilons are given, variances are those of centred values (flax's default is
+All maps are [B, H, W, C]. Where flax's defaults differ from the trained networks, these blocks follow the
+networks: epsilons are given, variances are those of centred values (flax's default is
 E[x^2] - E[x]^2), and statistics are float32 whatever the compute dtype.
 """
 
@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 
 class Settings(NamedTuple):
-    """What all blocks of one network have in common."""
+    """The settings that all blocks of one network share."""
 
     groups: int  # of every group normalisation
     epsilon: float  # of the normalisations in residual blocks and of the last one
@@ -110,8 +110,8 @@ class Upsample(nn.Module):
 def enlarge(x: Array, axis: int, size: int) -> Array:
     """Nearest neighbours along an axis: row i is row floor(i * old / size) of x.
 
-    `jax.image.resize` takes the pixel whose centre is nearest, which is another one where the size is not a
-    multiple of the old one.
+    `jax.image.resize` takes the pixel whose centre is nearest, which differs if the size is not a multiple of the
+    old one.
     """
     old = x.shape[axis]
     if size == 2 * old:
@@ -124,7 +124,7 @@ def sinusoids(time: Array, features: int, flip_sin_to_cos: bool, freq_shift: flo
 
         f_i = exp(-ln(10000) i / (features/2 - freq_shift)),  i = 0 .. features/2 - 1
 
-    In float32 whatever the compute dtype: times reach 999, where bfloat16 knows only every fourth number.
+    In float32 whatever the compute dtype: times reach 999, where bfloat16 has only every fourth number.
 
     Args:
       time: [B] float32.
@@ -147,8 +147,8 @@ def _convolve_small(
 ) -> Array:
     """The convolution, with a map of fewer pixels than the kernel padded beforehand.
 
-    There XLA takes the kernel for the map and the map for the kernel, which its code for CPUs does 4 to 16 times
-    slower. The barrier keeps it from joining padding and convolution again.
+    For these XLA swaps map and kernel, which is 4 to 16 times slower on a CPU. The barrier prevents it from merging
+    padding and convolution again.
     """
     if math.prod(x.shape[1:3]) < math.prod(kernel.shape[:2]):
         x = jax.lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))

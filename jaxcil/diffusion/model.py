@@ -52,19 +52,19 @@ class StableDiffusion:
         return self.scheduler_config.get("prediction_type", "epsilon")
 
     def tokenize(self, prompts: list[str]) -> np.ndarray:
-        """Token ids [B, L] int32 of B prompts; too long ones are cut with a warning."""
+        """Token ids [B, L] int32 of B prompts; prompts that are too long are truncated with a warning."""
         return self.tokenizer.encode(prompts)
 
 
 def encode_text(model: StableDiffusion, ids: ArrayLike, clip_skip: int = 0) -> Array:
     """Text states [B, L, D] of token ids [B, L], as the UNet takes them.
 
-    clip_skip, static, leaves away so many layers at the end of those that the folder holds, before the last norm.
-    Stable Diffusion 2 was trained without CLIP's last layer: its folders do not hold it, and nothing is to skip.
+    clip_skip (static) is the number of final layers to skip, before the last norm. Stable Diffusion 2 was trained
+    without CLIP's last layer: its folders do not hold it, so there is nothing to skip.
 
     Raises:
-      InputError: ids of another shape or kind, more than the encoder has positions, or (where they are concrete) ids
-        that it does not know.
+      InputError: ids of another shape or kind, more than the encoder has positions, or (if they are concrete) ids that
+        it does not know.
     """
     _check_ids(model.text_encoder, ids)
     states, _ = _apply(model, "text_encoder", jnp.asarray(ids), clip_skip)
@@ -72,7 +72,7 @@ def encode_text(model: StableDiffusion, ids: ArrayLike, clip_skip: int = 0) -> A
 
 
 def pooled_text(model: StableDiffusion, ids: ArrayLike, projection: Array | None = None) -> Array:
-    """One vector a text [B, D], the state at its end: what CLIP compares with images, after the projection.
+    """One vector per text [B, D], the state at its end, which CLIP projects and compares with images.
 
     Args:
       model: the model; Stable Diffusion itself does not use these vectors.
@@ -92,10 +92,10 @@ def unet(
 
     Args:
       model: the model.
-      latents: [B, h, w, in_channels], of unit variance (of an inpainting model with `denoiser`'s `extra` behind).
+      latents: [B, h, w, in_channels], of unit variance; for an inpainting model followed by the extra channels.
       time: scalar or [B], the network's own, 0 to 999.
       text: [B, L, D] from `encode_text`.
-      class_labels: [B], see `denoiser`.
+      class_labels: [B], see `pipeline.Conditions`.
     """
     return _apply(model, "unet", latents, time, text, class_labels).astype(jnp.float32)
 
@@ -119,7 +119,7 @@ def encode_image(model: StableDiffusion, images: Array) -> tuple[Array, Array]:
         )
     height, width = images.shape[1:3]
     if height % model.vae.factor or width % model.vae.factor:
-        raise InputError(f"images must have sides that {model.vae.factor} divides, got {height} x {width}.")
+        raise InputError(f"images must have sides divisible by {model.vae.factor}, got {height} x {width}.")
 
     def encode(images: Array) -> tuple[Array, Array]:
         return _apply(model, "vae", images, method="encode")
@@ -130,8 +130,8 @@ def encode_image(model: StableDiffusion, images: Array) -> tuple[Array, Array]:
 def decode_latents(model: StableDiffusion, latents: Array, decode_slice: int | None = None) -> Array:
     """Images [B, H, W, 3] in [-1, 1] of latents [B, h, w, 4] as the UNet sees them.
 
-    decode_slice, static, is the number of images that a device decodes at a time; None takes as many as have the
-    pixels of 8 images of 512 x 512. How many devices share the batch is known of a model that `place` has placed.
+    decode_slice (static) is the number of images that a device decodes at a time; None: those with the pixels of 8
+    images of 512 x 512. The number of devices that share the batch is known for a model that `place` has placed.
     """
 
     def decode(latents: Array) -> Array:
@@ -147,14 +147,14 @@ def _check_ids(encoder: CLIPTextModel, ids: ArrayLike) -> None:
     if array.ndim != 2 or array.shape[1] > most or not jnp.issubdtype(array.dtype, jnp.integer):
         raise InputError(
             f"ids must be whole numbers [B, L] with L at most {most}, got {array.dtype} {[*array.shape]}. "
-            "model.tokenize makes them of a list of prompts."
+            "model.tokenize makes them from a list of prompts."
         )
     if is_concrete(ids) and np.size(ids):
         low, high = np.min(ids), np.max(ids)
         if low < 0 or high >= encoder.vocab_size:
             raise InputError(
                 f"ids must lie in [0, {encoder.vocab_size}), the tokens of this text encoder, got {low} to {high}. "
-                "Are they of another model's tokenizer?"
+                "Are they from another model's tokenizer?"
             )
 
 

@@ -39,7 +39,7 @@ class LabelledImages(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Of either training."""
+    """The state of either training."""
 
     parameters: Any
     average: Any
@@ -53,9 +53,9 @@ class AutoencoderTraining:
 
     Attributes:
       optimizer: its hyperparameters are leaves.
-      kl_weight: weight of the divergence, a mean over latent entries, beside the mean squared error.
+      kl_weight: weight of the divergence, a mean over latent entries, added to the mean squared error.
       module: the autoencoder.
-      steps: optimiser steps in all, for the decay of the learning rate.
+      steps: total optimiser steps, for the decay of the learning rate.
       shift: random shifts of the images, pixels.
     """
 
@@ -97,14 +97,14 @@ class DenoiserTraining:
       optimizer: its hyperparameters are leaves.
       autoencoder: parameters of the frozen autoencoder.
       scaling_factor: what latents are multiplied by, 1 / their standard deviation.
-      prompt_ids: int32 [classes, templates, L]; an image's prompt is any of its class.
+      prompt_ids: int32 [classes, templates, L]; an image gets any prompt of its class.
       empty_ids: int32 [L], the empty prompt.
-      caption_dropout: share of images whose prompt is the empty one.
+      caption_dropout: fraction of images trained with the empty prompt.
       alphas_cumprod: [T] float32, of the noise schedule.
       vae: the autoencoder's module.
       text_encoder: its module.
       unet: its module.
-      steps: optimiser steps in all.
+      steps: total optimiser steps.
       shift: random shifts of the images, pixels.
     """
 
@@ -142,7 +142,7 @@ class DenoiserTraining:
         signal = self.alphas_cumprod[times][:, None, None, None]
         noisy = jnp.sqrt(signal) * latents + jnp.sqrt(1 - signal) * noise
         prompts = self._prompt_numbers(batch.labels, template_key, drop_key)
-        # every prompt is encoded once, not once an image
+        # every prompt is encoded once, not once per image
         ids = jnp.concatenate([self.prompt_ids.reshape(-1, self.prompt_ids.shape[-1]), self.empty_ids[None]])
 
         def loss(parameters: Any) -> tuple[Array, dict[str, Array]]:

@@ -5,13 +5,14 @@
     images = jax.jit(text_to_image)(model, plan, model.tokenize(["a photo of a cat"]), jax.random.key(0))
 
 Images are [B, H, W, 3] float32 in [-1, 1], latents [B, h, w, 4] float32 as the UNet sees them, whatever the
-dtype of the networks. All here is pure, and may stand inside jit, vmap and shard_map (a model that `placement` gave
-kernels inside jit alone); `folder` reads and writes.
+dtype of the networks. All functions are pure and work inside jit, vmap and shard_map (a model to which `placement`
+gave kernels inside jit only); `folder` reads and writes.
 """
 
 import operator
 from typing import Any
 
+import flax.struct
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -32,41 +33,60 @@ ANGLE = 0.02
 PREDICTIONS = {"epsilon": from_epsilon, "v_prediction": from_v}
 
 
+@flax.struct.dataclass
+class Conditions:
+    """What an image is drawn from in addition to text, latents and guidance, and how it is decoded.
+
+    Attributes:
+      class_labels: [B] int32, for a UNet with `num_class_embeds` and only for one; both halves of the guidance see
+        them.
+      extra: [B, h, w, n], channels that the UNet takes behind the latents. An inpainting model has 5: the mask (1 where
+        to paint) and the scaled latents of the masked image.
+      clip_skip: static, see `encode_text`; applies to the prompts but not to negative prompts, as in diffusers. Not
+        used where the text is already encoded (`denoiser`, `draw_images`).
+      decode_slice: static, see `decode_latents`.
+    """
+
+    class_labels: Array | None = None
+    extra: Array | None = None
+    clip_skip: int = flax.struct.field(pytree_node=False, default=0)
+    decode_slice: int | None = flax.struct.field(pytree_node=False, default=None)
+
+
+NONE = Conditions()
+
+
 def denoiser(
     model: StableDiffusion,
     text: Array,
     guidance_scale: ArrayLike | None = None,
     negative: Array | None = None,
     guidance_rescale: ArrayLike = 0.0,
-    *,
-    class_labels: Array | None = None,
-    extra: Array | None = None,
+    conditions: Conditions = NONE,
 ) -> Denoiser:
-    """The x0 prediction of a model for a text, as `jaxcil.solvers` asks for it.
+    """The x0 prediction of a model for a text, in the form that `jaxcil.solvers` takes.
 
-    The network sees x / sqrt(alpha^2 + sigma^2), so any scaling of the noise will do: x = x0 + sigma epsilon
-    as well as alpha^2 + sigma^2 = 1. Times must be the network's own, 0 to 999: noise levels of one's own choice
-    get theirs from `jaxcil.solvers.beta_nodes`. Guidance acts on the raw output, that for the text against that for
+    The network sees x / sqrt(alpha^2 + sigma^2), so any scaling of the noise works: x = x0 + sigma epsilon
+    as well as alpha^2 + sigma^2 = 1. Times must be the network's own, 0 to 999; for other noise levels,
+    `jaxcil.solvers.beta_nodes` gives the times. Guidance compares the raw output for the text with that for
     `negative`, by `jaxcil.solvers.denoiser.guided`.
 
     Args:
       model: the model.
       text: [B, L, D] from `encode_text`.
-      guidance_scale: scalar or [B], 1 is no guidance; None leaves the second half of the work away.
-      negative: [B or 1, L, D], what to keep away from; None: the empty prompt.
+      guidance_scale: scalar or [B], 1 is no guidance; None skips the second half of the work.
+      negative: [B or 1, L, D], what to avoid; None: the empty prompt.
       guidance_rescale: scalar or [B] in [0, 1], against the overexposure of large scales.
-      class_labels: [B] int32, for a UNet with `num_class_embeds`, and only for one; both halves of the guidance
-        have them.
-      extra: [B, h, w, n], channels that the UNet takes behind the latents. An inpainting model has 5: the mask (1 where
-        to paint) and the scaled latents of the masked image.
+      conditions: class labels and extra channels, for a UNet that takes them.
 
     Returns:
       denoiser(x [B, h, w, C] float32, node) -> [B, h, w, C] float32.
 
     Raises:
-      InputError: the texts do not fit the UNet or one another; extra or class_labels are missing, not asked for, or
-        do not fit.
+      InputError: the texts do not fit the UNet or one another; extra channels or class labels are missing, not
+        expected, or do not fit.
     """
+    class_labels, extra = conditions.class_labels, conditions.extra
     _check_texts(model, text, negative)
     _check_conditions(model, text.shape[0], class_labels, extra)
     if guidance_scale is None:
@@ -106,28 +126,16 @@ def text_to_image(
     guidance_scale: ArrayLike | None = 2.0,
     guidance_rescale: ArrayLike = 0.0,
     negative_ids: ArrayLike | None = None,
-    clip_skip: int = 0,
-    class_labels: Array | None = None,
-    extra: Array | None = None,
-    decode_slice: int | None = None,
+    conditions: Conditions = NONE,
 ) -> Array:
-    """Images of prompts: `encode_text` and `draw_images`. Who draws many images of one prompt calls the two.
+    """Images of prompts: `encode_text` and `draw_images`. To draw many images of one prompt, call these two.
 
     Args:
       model: the model.
       plan: a solver's table on a grid of the model's own noise levels; see `check_plan`.
       ids: token ids [B, L] from `model.tokenize`.
-      keys: as in `draw_images`, as are the arguments that follow and are not named here.
-      latents: as above.
-      noises: as above.
-      size: as above.
-      guidance_scale: as above.
-      guidance_rescale: as above.
-      negative_ids: [B or 1, L], what to keep away from; None: the empty prompt.
-      clip_skip: see `encode_text`; of the prompts alone, as in diffusers, and not of `negative_ids`.
-      class_labels: as above.
-      extra: as above.
-      decode_slice: as above.
+      keys: this and the arguments not listed here are those of `draw_images`.
+      negative_ids: [B or 1, L], what to avoid; None: the empty prompt.
 
     Returns:
       Images [B, H, W, 3] float32 in [-1, 1].
@@ -141,7 +149,7 @@ def text_to_image(
     return draw_images(
         model,
         plan,
-        encode_text(model, ids, clip_skip),
+        encode_text(model, ids, conditions.clip_skip),
         keys,
         negative=negative,
         latents=latents,
@@ -149,9 +157,7 @@ def text_to_image(
         size=size,
         guidance_scale=guidance_scale,
         guidance_rescale=guidance_rescale,
-        class_labels=class_labels,
-        extra=extra,
-        decode_slice=decode_slice,
+        conditions=conditions,
     )
 
 
@@ -167,9 +173,7 @@ def draw_images(
     size: int | tuple[int, int] | None = None,
     guidance_scale: ArrayLike | None = 2.0,
     guidance_rescale: ArrayLike = 0.0,
-    class_labels: Array | None = None,
-    extra: Array | None = None,
-    decode_slice: int | None = None,
+    conditions: Conditions = NONE,
 ) -> Array:
     """Images of encoded prompts.
 
@@ -178,27 +182,23 @@ def draw_images(
       plan: a solver's table on a grid of the model's own noise levels; see `check_plan`.
       text: [B, L, D] from `encode_text`.
       keys: B typed keys, or one. An image depends on its own key alone: see `jaxcil.solvers.sample`.
-      negative: [B or 1, L, D] from `encode_text`, what to keep away from; None: the empty prompt, encoded here.
+      negative: [B or 1, L, D] from `encode_text`, what to avoid; None: the empty prompt, encoded here.
       latents: [B, h, w, 4] at the first node of the plan, in place of those from the keys; without `size`.
       noises: [N, B, h, w, 4] standard normal, in place of those from the keys.
       size: of the images in pixels, one number or (height, width); None: that of the model's training.
       guidance_scale: scalar or [B]; None: no guidance, at half the work.
       guidance_rescale: see `denoiser`.
-      class_labels: see `denoiser`.
-      extra: see `denoiser`.
-      decode_slice: see `decode_latents`.
+      conditions: class labels, extra channels and the slices of decoding.
 
     Returns:
       Images [B, H, W, 3] float32 in [-1, 1].
 
     Raises:
-      InputError: what the model needs is missing, or does not fit.
+      InputError: an argument that the model needs is missing or does not fit.
     """
     check_plan(model, plan)
-    predict = denoiser(
-        model, text, guidance_scale, negative, guidance_rescale, class_labels=class_labels, extra=extra
-    )
-    shape = _latent_shape(model, text.shape[0], size, latents)
+    predict = denoiser(model, text, guidance_scale, negative, guidance_rescale, conditions)
+    shape, extra = _latent_shape(model, text.shape[0], size, latents), conditions.extra
     if extra is not None and extra.shape[:-1] != shape[:-1]:
         raise InputError(
             f"extra must be {[*shape[:-1]]} and its channels, like the latents, got {[*extra.shape]}."
@@ -207,13 +207,13 @@ def draw_images(
         if keys is None:
             raise InputError("drawing needs keys, or latents to start from.")
         latents = prior(plan, keys, shape)
-    keys = keys if noises is None else None  # here they were for the first latents alone
+    keys = keys if noises is None else None  # with noises given, the keys only made the first latents
     final: Any = sample(plan, predict, latents, key=keys, noises=noises)
-    return decode_latents(model, final, decode_slice)
+    return decode_latents(model, final, conditions.decode_slice)
 
 
 def check_plan(model: StableDiffusion, plan: Plan) -> None:
-    """Refuses a plan whose times do not go with its noise levels in this model; looks at concrete values only.
+    """Refuses a plan whose times do not match its noise levels in this model; checks concrete values only.
 
     Raises:
       InputError: names the first node that the model was not trained at.
@@ -247,25 +247,25 @@ def _check_texts(model: StableDiffusion, text: Array, negative: Array | None) ->
         )
     if negative is not None and negative.shape not in (text.shape, (1, *text.shape[1:])):
         raise InputError(
-            f"negative texts must be one for all or one a text, {[*text.shape]}, got {[*negative.shape]}."
+            f"negative texts must be one for all or one per text, {[*text.shape]}, got {[*negative.shape]}."
         )
 
 
 def _check_conditions(
     model: StableDiffusion, batch: int, class_labels: Array | None, extra: Array | None
 ) -> None:
-    """What a UNet takes beside latents and text, before it is compiled."""
-    wanted = model.unet.in_channels - model.vae.latent_channels
-    if (wanted,) != ((0,) if extra is None else extra.shape[-1:]):
+    """What a UNet takes in addition to latents and text, before it is compiled."""
+    channels = model.unet.in_channels - model.vae.latent_channels
+    if (channels,) != ((0,) if extra is None else extra.shape[-1:]):
         raise InputError(
-            f"this UNet takes {model.unet.in_channels} channels: {model.vae.latent_channels} of latents and {wanted} "
-            f"that must come as extra [B, h, w, {wanted}], got {'none' if extra is None else extra.shape}. "
+            f"this UNet takes {model.unet.in_channels} channels: {model.vae.latent_channels} of latents and {channels} "
+            f"that must come as extra [B, h, w, {channels}], got {'none' if extra is None else extra.shape}. "
             "(An inpainting model takes 5: a mask, and the latents of the masked image.)"
         )
     count = model.unet.num_class_embeds
     check_labels(count, class_labels)
     if class_labels is not None and class_labels.shape != (batch,):
-        raise InputError(f"class_labels must be one a text, [{batch}], got {class_labels.shape}.")
+        raise InputError(f"class_labels must be one per text, [{batch}], got {class_labels.shape}.")
     if class_labels is not None and is_concrete(class_labels):
         low, high = np.min(class_labels), np.max(class_labels)
         if low < 0 or high >= count:
@@ -277,7 +277,7 @@ def _joined(x: Array, extra: Array | None) -> Array:
 
 
 def _pair(first: Array, second: Array) -> Array:
-    """[2 B, ...] from two [B, ...], the two of a sample side by side: a sharded batch keeps them together."""
+    """[2 B, ...] from two [B, ...], the two of a sample adjacent, so that a sharded batch keeps them together."""
     return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
 
 
@@ -288,16 +288,16 @@ def _latent_shape(
     channels = model.vae.latent_channels
     if latents is not None:
         if size is not None:
-            raise InputError(f"latents have a size of their own: leave size={size} away, or latents.")
+            raise InputError(f"latents have a size of their own: omit size={size}, or latents.")
         if latents.ndim != 4 or (latents.shape[0], latents.shape[-1]) != (batch, channels):
             raise InputError(
-                f"latents must be one a text, [{batch}, h, w, {channels}], got {[*latents.shape]}."
+                f"latents must be one per text, [{batch}, h, w, {channels}], got {[*latents.shape]}."
             )
         return latents.shape
     if size is None:
         side = model.unet.sample_size
         if side is None:
-            raise InputError("this model does not say for which size it was trained: pass size=, in pixels.")
+            raise InputError("the model's config.json has no sample_size: pass size=, in pixels.")
         height, width = side if isinstance(side, tuple) else (side, side)
     else:
         height, width = (side // model.vae.factor for side in _sides(size, model.vae.factor))

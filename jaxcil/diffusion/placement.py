@@ -1,4 +1,4 @@
-"""A model on the devices of a mesh, with the attention that they compute best."""
+"""A model on the devices of a mesh, with the attention that they compute fastest."""
 
 import dataclasses
 
@@ -10,17 +10,17 @@ from jaxcil.diffusion.model import StableDiffusion
 from jaxcil.parallel import mesh
 
 HALF = (jnp.float16, jnp.bfloat16)
-CUDNN_CAPABILITY = 8.0  # what cuDNN's fused attention asks of a GPU: Ampere
+CUDNN_CAPABILITY = 8.0  # required by cuDNN's fused attention: Ampere
 
 
 def place(model: StableDiffusion, on: Mesh) -> StableDiffusion:
-    """A model that every device of a mesh holds whole, ready for batches that are spread over them.
+    """A model that every device of a mesh holds whole, ready for batches that are spread over the devices.
 
-    Each network's attention becomes what its dtype and the devices allow: on NVIDIA's GPUs from Ampere on cuDNN for
-    float16 and bfloat16, on a TPU the flash kernel, else XLA. Kernels take the long sequences alone, see
-    `attention.kernel`. On more than one device, batches must be multiples of their number.
+    Each network's attention is chosen by its dtype and the devices: cuDNN for float16 and bfloat16 on NVIDIA GPUs from
+    Ampere on, the flash kernel on a TPU, else XLA. Kernels take only long sequences, see `attention.kernel`. On several
+    devices, batches must be multiples of their number.
 
-    The TPU kernel was compiled ahead of time with TPU's compiler and compared with XLA in Pallas' interpreter; it has
+    The TPU kernel was compiled ahead of time with the TPU compiler and compared with XLA in Pallas' interpreter; it has
     not run on a TPU.
 
     Args:

@@ -1,4 +1,4 @@
-"""A network over a batch, a slice at a time: large images need more memory at once than there is."""
+"""A network over a batch, a slice at a time: a batch of large images may not fit into memory at once."""
 
 import operator
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
 
-# Of one slice on one device: 8 images of 512 x 512. The autoencoder holds several maps of 256 channels
-# of that size, 0.13 GB an image each in bfloat16.
+# Per slice and device: 8 images of 512 x 512. The autoencoder holds several maps of 256 channels of that size, each
+# 0.13 GB per image in bfloat16.
 PIXELS = 8 * 512 * 512
 
 
@@ -22,24 +22,24 @@ def in_slices(
 ) -> Any:
     """function(x), its batch cut into slices that are computed one after the other.
 
-    Slice i of n takes samples i, i + n, i + 2 n, ...: where x is spread over devices along B, each slices its own
-    samples, and nothing is sent.
+    Slice i of n takes samples i, i + n, i + 2 n, ...: if x is spread over devices along B, each slices its own samples
+    and nothing is communicated.
 
     Args:
       function: [S, ...] to a pytree of [S, ...], sample by sample.
       x: [B, ...].
       on: the mesh over whose devices B is spread; None: one device.
       pixels: of one image.
-      most: samples of a slice on one device, static; None: as many as have `PIXELS`, at least one. Slices are
-        equal, so they are smaller where this does not divide B.
+      most: samples per slice on one device, static; None: those that have `PIXELS`, at least one. Slices are equal, so
+        they are smaller if this does not divide B.
 
     Raises:
-      InputError: most is below 1, or not a number.
+      InputError: most is below 1, or not a whole number.
     """
     most = max(1, PIXELS // pixels) if most is None else _checked(most)
     batch, devices = x.shape[0], 1 if on is None else mesh.data_devices(on)
-    share = batch // devices if batch % devices == 0 else batch
-    count = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= most)
+    own = batch // devices if batch % devices == 0 else batch
+    count = next(n for n in range(1, own + 1) if own % n == 0 and own // n <= most)
     if count == 1:
         return function(x)
     slices = jnp.moveaxis(x.reshape(batch // count, count, *x.shape[1:]), 1, 0)
@@ -50,7 +50,7 @@ def in_slices(
 def _checked(most: int) -> int:
     try:
         number = operator.index(most)
-    except TypeError:  # of a traced number too
+    except TypeError:  # a traced number too
         number = 0
     if number < 1:
         raise InputError(

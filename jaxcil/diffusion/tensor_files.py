@@ -1,7 +1,7 @@
-"""The files that hold the weights of one part of a pipeline: which of those in a folder, and what is in them.
+"""The files that hold the weights of one part of a pipeline: choosing them in a folder, and reading them.
 
-A folder may hold the same weights several times: as safetensors in one file or in shards that an index lists, the
-same again as variants with a tag in their names (fp16, non_ema), as msgpack of diffusers' Flax days, as pickles.
+A folder may hold the same weights several times: as safetensors in one file or in shards that an index lists, as
+variants of these with a tag in their names (fp16, non_ema), as msgpack of diffusers' Flax classes, as pickles.
 """
 
 import mmap
@@ -24,13 +24,13 @@ FLAX_FILES = {
     "text_encoder": "flax_model.msgpack",
 }
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-QUANTISED = re.compile("F4|F6|F8|E8")  # how the names of types begin that numpy does not have
+QUANTISED = re.compile("F4|F6|F8|E8")  # prefixes of types that numpy does not have
 
 
 def chosen_files(names: Iterable[str], part: str, variant: str | None, where: str) -> list[str]:
     """The files to read, of all in the folder of a part.
 
-    Safetensors without a tag come first, then those of the only tag there is, then msgpack.
+    Safetensors without a tag are preferred, then those of the only tag, then msgpack.
 
     Args:
       names: of the files in the folder.
@@ -39,24 +39,24 @@ def chosen_files(names: Iterable[str], part: str, variant: str | None, where: st
       where: what to call the folder in messages.
 
     Returns:
-      One file; or an index, and behind it all that are named as its shards are.
+      One file; or an index, followed by all files named like its shards.
 
     Raises:
-      InputError: there is none; the message says which variants there are, or how pickles are converted.
+      InputError: there is none; the message lists the variants, or says how to convert pickles.
     """
     names, stem = sorted(names), STEMS[part]
     tagged = {tag: _safetensors(names, stem, tag) for tag in _tags(names, stem)}
     if variant is not None:
         if variant not in tagged:
             raise InputError(
-                f"no weights of the variant {variant!r} in {where}; variants there: {', '.join(tagged) or 'none'}."
+                f"no weights of the variant {variant!r} in {where}; its variants: {', '.join(tagged) or 'none'}."
             )
         return tagged[variant]
     plain = _safetensors(names, stem, "")
     if plain or len(tagged) == 1:
         return plain or tagged.popitem()[1]
     if tagged:
-        raise InputError(f"{where} holds the variants {', '.join(tagged)}: say which with variant=.")
+        raise InputError(f"{where} holds the variants {', '.join(tagged)}: choose one with variant=.")
     if FLAX_FILES[part] in names:
         return [FLAX_FILES[part]]
     pickles = [name for name in names if name.endswith(PICKLES)]
@@ -76,7 +76,7 @@ def torch_tensors(
     Args:
       folder: of the files.
       names: one file, or an index and its shards, as from `chosen_files`.
-      problems: gets a line for every tensor that the index promises in a file which lacks it.
+      problems: gets a line for every tensor that the index lists in a file which lacks it.
 
     Raises:
       InputError: a file is missing or cannot be read.
@@ -90,7 +90,7 @@ def torch_tensors(
                 held = list(tensors.keys())
                 _refuse_quantised(folder / file, {name: tensors.get_slice(name).get_dtype() for name in held})
                 problems += [
-                    f"missing in {file}, where the index has it: {name}"
+                    f"missing in {file}, where the index lists it: {name}"
                     for name in sorted(promised - set(held))
                 ]
                 for name in held:
@@ -102,10 +102,10 @@ def torch_tensors(
 
 
 def flax_tensors(file: pathlib.Path) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """Path in the tree and value of every array in a msgpack file, each forgotten here once it is given.
+    """Path in the tree and value of every array in a msgpack file; each is released here once it is yielded.
 
     Raises:
-      InputError: the file cannot be read, or is no tree of arrays under names.
+      InputError: the file cannot be read, or is not a tree of named arrays.
     """
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -117,7 +117,7 @@ def flax_tensors(file: pathlib.Path) -> Iterator[tuple[tuple[str, ...], np.ndarr
     for path, leaf in tree.items():
         if not all(isinstance(name, str) for name in path) or not isinstance(leaf, np.ndarray):
             raise InputError(
-                f"{file} is no tree of parameters: {'/'.join(map(str, path))} must be an array under names that are "
+                f"{file} is not a tree of parameters: {'/'.join(map(str, path))} must be an array under names that are "
                 f"texts, got a {type(leaf).__name__}. Is it the file of a network?"
             )
     while tree:
@@ -135,19 +135,19 @@ def _refuse_quantised(file: pathlib.Path, kinds: dict[str, str]) -> None:
 
 
 def _tags(names: list[str], stem: str) -> list[str]:
-    """The tags of the variants of which there is a whole file or an index."""
+    """The tags of variants with a single file or an index."""
     stem = re.escape(stem)
     spellings = (
         rf"{stem}\.([^.]+)\.safetensors",
         rf"{stem}\.safetensors\.index\.([^.]+)\.json",
         rf"{stem}\.safetensors\.([^.]+)\.index\.json",  # of older diffusers
     )
-    found = {match[1] for name in names for spelling in spellings if (match := re.fullmatch(spelling, name))}
-    return sorted(tag for tag in found if not re.search(r"-\d+-of-\d+$", tag))  # a shard is no variant
+    tags = {match[1] for name in names for spelling in spellings if (match := re.fullmatch(spelling, name))}
+    return sorted(tag for tag in tags if not re.search(r"-\d+-of-\d+$", tag))  # a shard is not a variant
 
 
 def _safetensors(names: list[str], stem: str, tag: str) -> list[str]:
-    """The single file of a tag, or its index and shards; none if neither is there."""
+    """The single file of a tag, or its index and shards; empty if there is neither."""
     dotted = f".{tag}" if tag else ""
     single = f"{stem}{dotted}.safetensors"
     if single in names:
@@ -164,7 +164,7 @@ def _safetensors(names: list[str], stem: str, tag: str) -> list[str]:
 
 
 def _read_index(folder: pathlib.Path, name: str) -> dict[str, set[str]]:
-    """Shard -> the tensors that an index promises in it."""
+    """Shard -> the tensors that an index lists in it."""
     index = files.read_json(folder / name)
     try:
         places = {str(tensor): str(shard) for tensor, shard in index["weight_map"].items()}
@@ -176,7 +176,7 @@ def _read_index(folder: pathlib.Path, name: str) -> dict[str, set[str]]:
     outside = [shard for shard in shards if pathlib.PurePath(shard).name != shard]
     absent = [shard for shard in shards if shard not in outside and not (folder / shard).is_file()]
     if outside:
-        raise InputError(f"{folder / name} names shards that are not beside it: {', '.join(outside)}.")
+        raise InputError(f"{folder / name} names shards in other folders: {', '.join(outside)}.")
     if absent:
         raise InputError(f"{folder} lacks shards that {name} names: {', '.join(absent)}. Fetch them again.")
     return shards

@@ -1,7 +1,7 @@
 """The text encoder of CLIP (Radford et al., arXiv:2103.00020), as Stable Diffusion uses it.
 
 Parameter tree and values are those of transformers' CLIPTextModel. Attention is causal and nothing masks the
-padding: that is how the UNets were trained.
+padding, as when the UNets were trained.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jaxcil.diffusion.config import module_fields, require
 from jaxcil.diffusion.layers import Settings, layer_norm
 from jaxcil.errors import InputError, unknown_name
 
-# Keys of config.json that are not implemented, and the values that ask for nothing.
+# Keys of config.json that are not implemented, and the values that have no effect.
 INERT = {"use_attention_mask": (False,)}
 
 ACTIVATIONS = {
@@ -34,7 +34,7 @@ class CLIPTextModel(nn.Module):
     vocab_size: int = 49408
     hidden_size: int = 512
     intermediate_size: int = 2048
-    projection_dim: int | None = 512  # of another head of CLIP; not used inside, as are the three ids
+    projection_dim: int | None = 512  # for CLIP's projection; not used here, nor are the three ids
     num_hidden_layers: int = 12
     num_attention_heads: int = 8
     max_position_embeddings: int = 77
@@ -72,11 +72,11 @@ class CLIPTextModel(nn.Module):
 
         Args:
           ids: [B, L] int32 in [0, vocab_size); L at most max_position_embeddings.
-          clip_skip: layers left away at the end, static.
+          clip_skip: number of final layers to skip, static.
 
         Returns:
-          The hidden state [B, L, hidden_size] after the last layer that is not skipped and the final norm, which the
-          UNet takes; and all hidden states before the norm: the embeddings and the output of each layer.
+          The hidden state [B, L, hidden_size] after the last layer that is not skipped and the final norm, for the
+          UNet; and all hidden states before the norm: the embeddings and the output of each layer.
 
         Raises:
           InputError: clip_skip would leave no layer, or is traced.
@@ -107,8 +107,8 @@ class CLIPTextModel(nn.Module):
 def pooled_row(states: Array, ids: Array, eos_token_id: int | None) -> Array:
     """The hidden state [B, C] at the end of each text, of states [B, L, C] and ids [B, L].
 
-    It is the first position that holds eos_token_id. Files of CLIP's first days say 2 for it, which is not what the
-    tokenizer writes: there the position of the largest id counts, as in transformers.
+    That is the first position that holds eos_token_id. The first CLIP files have 2 there, which is not what the
+    tokenizer writes: for them the position of the largest id counts, as in transformers.
     """
     marks = ids if eos_token_id in (None, 2) else ids == eos_token_id
     return jnp.take_along_axis(states, jnp.argmax(marks, axis=1)[:, None, None], axis=1)[:, 0]

@@ -70,7 +70,7 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """Transformer blocks over the pixels of a map, between two projections, added to the map.
 
-    Its group normalisation has epsilon 1e-6, whatever the configuration says of the others.
+    Its group normalisation has epsilon 1e-6, whatever the configuration says for the others.
     """
 
     heads: int

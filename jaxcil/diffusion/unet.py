@@ -27,7 +27,7 @@ from jaxcil.diffusion.layers import (
 from jaxcil.diffusion.transformer import SpatialTransformer
 from jaxcil.errors import InputError
 
-# Keys of config.json that are not implemented, and the values that ask for nothing.
+# Keys of config.json that are not implemented, and the values that have no effect.
 INERT = {
     "act_fn": ("silu", "swish"),
     "addition_embed_type": (),
@@ -57,7 +57,7 @@ INERT = {
 class UNet2DCondition(nn.Module):
     """Noise (or v) from noisy latents, a time and a text. Fields are those of diffusers' config.json."""
 
-    sample_size: int | tuple[int, int] | None = None  # latent side of the training images; not used inside
+    sample_size: int | tuple[int, int] | None = None  # latent side of the training images; not used here
     in_channels: int = 4
     out_channels: int = 4
     down_block_types: tuple[str, ...] = (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D")
@@ -78,7 +78,9 @@ class UNet2DCondition(nn.Module):
     conv_in_kernel: int = 3
     conv_out_kernel: int = 3
     mid_block_scale_factor: float = 1  # divides the sums of the middle residual blocks
-    num_class_embeds: int | None = None  # a class beside the text, added to the embedded time
+    num_class_embeds: int | None = (
+        None  # number of class labels, whose embedding is added to that of the time
+    )
     only_cross_attention: bool | tuple[bool, ...] = False  # a level's first attention is to the text too
     dtype: Any = jnp.float32
     convolution: Callable = jax.lax.conv_general_dilated
@@ -132,7 +134,7 @@ class UNet2DCondition(nn.Module):
           [B, h, w, out_channels] in the compute dtype.
 
         Raises:
-          InputError: class labels are missing, or not asked for.
+          InputError: class labels are missing, or not expected.
         """
         check_labels(self.num_class_embeds, class_labels)
         widths = self.block_out_channels
@@ -214,7 +216,7 @@ class DownBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, time: Array, text: Array) -> tuple[Array, list[Array]]:
-        """Maps x [B, H, W, C] to half the size (the last level keeps it), and gives the skips."""
+        """Maps x [B, H, W, C] to half the size (the last level keeps it), and returns the skips."""
         skips = []
         for i in range(self.resnets):
             x = ResnetBlock(self.features, self.settings, name=f"resnets_{i}")(x, time)
@@ -244,7 +246,7 @@ class MidBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One level on the way up; it takes its skips from the end."""
+    """One level on the way up; it takes its skips from the end of the list."""
 
     features: int
     transformer: Callable[..., SpatialTransformer] | None
@@ -254,18 +256,18 @@ class UpBlock(nn.Module):
     def __call__(
         self, x: Array, skips: list[Array], time: Array, text: Array, size: tuple[int, ...] | None
     ) -> Array:
-        """Maps x [B, H, W, C] and its skips to [B, *size, features]; without a size it stays."""
+        """Maps x [B, H, W, C] and its skips to [B, *size, features]; without a size it is kept."""
         for i, skip in enumerate(reversed(skips)):
             x = jnp.concatenate([x, skip], axis=-1)
             x = ResnetBlock(self.features, self.settings, name=f"resnets_{i}")(x, time)
             if self.transformer is not None:
                 x = self.transformer(name=f"attentions_{i}")(x, text)
-        # The next skip's size, not twice one's own: sides that the levels do not divide were rounded up.
+        # the next skip's size, not twice this one: sides that the levels do not divide were rounded up
         return x if size is None else Upsample(self.settings, name="upsamplers_0")(x, size)
 
 
 def _check(module: UNet2DCondition) -> None:
-    """Settings that must fit one another, before flax meets them."""
+    """Checks settings that must fit one another, before flax sees them."""
     widths = module.block_out_channels
     levels = len(widths)
     for name, known in (
@@ -298,10 +300,10 @@ def _check(module: UNet2DCondition) -> None:
 
 
 def check_labels(count: int | None, class_labels: Array | None) -> None:
-    """Refuses class labels that a UNet with `count` classes (None: without) lacks or does not take."""
+    """Refuses class labels that a UNet with `count` classes (None: no classes) lacks or does not take."""
     if count is not None and class_labels is None:
         raise InputError(
             f"this UNet was trained with {count} classes: pass class_labels [B], 0 to {count - 1}."
         )
     if count is None and class_labels is not None:
-        raise InputError("this UNet has no classes of its own (num_class_embeds): leave class_labels away.")
+        raise InputError("this UNet has no classes of its own (num_class_embeds): omit class_labels.")

@@ -1,7 +1,7 @@
 """The autoencoder of Stable Diffusion: images to a Gaussian over latents, latents to images.
 
 Parameter tree and values are those of diffusers' AutoencoderKL (linen tree, torch values). The latents here
-are the autoencoder's own: the UNet sees them multiplied by `scaling_factor`.
+are the autoencoder's own; the UNet sees them multiplied by `scaling_factor`.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from jaxcil.diffusion.attention import project_and_attend
 from jaxcil.diffusion.config import module_fields, require
 from jaxcil.diffusion.layers import Downsample, ResnetBlock, Settings, Upsample, convolve, group_norm
 
-# Keys of config.json that are not implemented, and the values that ask for nothing.
+# Keys of config.json that are not implemented, and the values that have no effect.
 INERT = {
     "act_fn": ("silu", "swish"),
     "latents_mean": (),
@@ -32,7 +32,7 @@ INERT = {
 class AutoencoderKL(nn.Module):
     """`encode` and `decode`. Fields are those of diffusers' config.json."""
 
-    sample_size: int | tuple[int, ...] | None = 32  # image side of the training; not used inside
+    sample_size: int | tuple[int, ...] | None = 32  # image side in training; not used here
     in_channels: int = 3
     out_channels: int = 3
     down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",)
@@ -42,7 +42,7 @@ class AutoencoderKL(nn.Module):
     latent_channels: int = 4
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
-    force_upcast: bool | None = True  # for torch in float16; not used inside
+    force_upcast: bool | None = True  # for torch in float16; not used here
     dtype: Any = jnp.float32
     convolution: Callable = jax.lax.conv_general_dilated
     implementation: str = "xla"
@@ -128,7 +128,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to images: the encoder reversed, with one residual block more a level."""
+    """Latents to images: the encoder reversed, with one more residual block per level."""
 
     widths: tuple[int, ...]
     resnets: int
@@ -209,7 +209,7 @@ class PixelAttention(nn.Module):
 
 
 def _check(module: AutoencoderKL) -> None:
-    """Settings that must fit one another, before flax meets them."""
+    """Checks settings that must fit one another, before flax sees them."""
     levels = len(module.block_out_channels)
     for name, kind in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
         kinds = getattr(module, name)

@@ -1,10 +1,10 @@
 """Weights of a network: files of torch tensors to a tree of parameters, and back. Strict both ways.
 
-Every tensor has one canonical name, that of today's diffusers and transformers. OLD_NAMES turns names of
-older files into it; TREE_NAMES turns the path of a parameter into it. All else follows from the shapes of the
-tree: a torch convolution is [O, I, h, w] and flax's [h, w, I, O]; a torch dense layer is [O, I] and flax's
-[I, O]; the rest is equal. A tensor that is missing, left over, misshaped or not finite is an error which
-names it: a network that is nearly right makes images that are nearly right.
+Every tensor has one canonical name, that of today's diffusers and transformers. OLD_NAMES turns names of older files
+into it; TREE_NAMES turns the path of a parameter into it. The rest follows from the shapes of the tree: a torch
+convolution is [O, I, h, w] and flax's [h, w, I, O]; a torch dense layer is [O, I] and flax's [I, O]; others are equal.
+A tensor that is missing, left over, misshaped or not finite is an error which names it: a network that is nearly right
+makes images that are nearly right.
 """
 
 import os
@@ -30,8 +30,8 @@ from jaxcil.diffusion.tensor_files import (
 from jaxcil.errors import InputError
 from jaxcil.workdir import files
 
-STORED = ("float16", "bfloat16", "float32", "float64")  # quantised tensors are not numbers by themselves
-SHOWN = 20  # of the tensors that are wrong in one way
+STORED = ("float16", "bfloat16", "float32", "float64")  # quantised tensors need a scale
+SHOWN = 20  # maximum number of tensors listed per kind of problem
 
 # (pattern, replacement), applied in order to the whole name; an empty name is dropped.
 OLD_NAMES = {
@@ -43,7 +43,7 @@ OLD_NAMES = {
         (r"(.*\.mid_block\.attentions\.\d+)\.proj_attn\.(.*)", r"\1.to_out.0.\2"),
     ),
     "text_encoder": (
-        (r"(?:text_model\.)?embeddings\.position_ids", ""),  # a constant that old files hold
+        (r"(?:text_model\.)?embeddings\.position_ids", ""),  # a constant in old files
         # transformers 5 writes without the prefix, and reads both
         (r"(?!text_model\.|text_projection\.)(.+)", r"text_model.\1"),
     ),
@@ -74,13 +74,13 @@ def read(
     variant: str | None = None,
     sharding: Sharding | None = None,
 ) -> dict:
-    """The parameters of one part of a pipeline, each put where it belongs before the next is read.
+    """The parameters of one part of a pipeline, each placed before the next is read.
 
     Args:
-      folder: holds the weights: as safetensors, in one file or in shards with an index, or as the msgpack of
-        diffusers' Flax days. Each tensor may be float32, float16 or bfloat16.
+      folder: holds the weights as safetensors, in one file or in shards with an index, or as the msgpack of diffusers'
+        Flax classes. Each tensor may be float32, float16 or bfloat16.
       part: "unet", "vae" or "text_encoder".
-      shapes: the tree that is expected, of anything with a shape: `jax.eval_shape(module.initial, key)`.
+      shapes: the expected tree, of anything with a shape: `jax.eval_shape(module.initial, key)`.
       dtype: of the parameters.
       variant: the tag in the names of the files, such as "fp16"; None: see `tensor_files.chosen_files`.
       sharding: of every parameter; None: on the default device.
@@ -89,21 +89,21 @@ def read(
       A nested dict of arrays like `shapes`.
 
     Raises:
-      InputError: names every tensor that is missing, left over, misshaped or not finite (of each kind the first
-        20); or the file that is missing or unreadable.
+      InputError: names every tensor that is missing, left over, misshaped or not finite (the first 20 of each kind);
+        or the file that is missing or unreadable.
     """
     folder = pathlib.Path(folder)
-    wanted: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(dict(shapes))
-    missing = set(wanted)
+    leaves: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(dict(shapes))
+    missing = set(leaves)
     parameters, problems = {}, []
-    for name, path, stored in _leaves(folder, part, variant, wanted, problems):
-        if path not in wanted:
+    for name, path, stored in _leaves(folder, part, variant, leaves, problems):
+        if path not in leaves:
             problems.append(f"left over: {name} {list(stored.shape)}")
             continue
         if path not in missing:
             problems.append(f"twice, under an old and a new name: {name}")
         missing.discard(path)
-        expected = tuple(wanted[path].shape)
+        expected = tuple(leaves[path].shape)
         array = _as_dense_or_convolution(path, stored, expected)
         if array.shape != expected:
             problems.append(
@@ -115,7 +115,7 @@ def read(
             problems.append(f"not finite in {np.dtype(dtype).name}: {name}")
         else:
             parameters[path] = jax.device_put(array, sharding)
-    problems += [f"missing: {_torch_name(part, path)}" for path in wanted if path in missing]
+    problems += [f"missing: {_torch_name(part, path)}" for path in leaves if path in missing]
     if problems:
         raise InputError(
             f"the weights in {folder} do not fit its config.json:\n  "
@@ -130,10 +130,10 @@ def write(
 ) -> pathlib.Path:
     """Writes the parameters of one part as one safetensors file with the names that torch libraries read.
 
-    Weights of that part in other forms, which readers might prefer, are removed then.
+    Weights of the part in other forms, which readers might prefer, are removed afterwards.
 
     Args:
-      folder: where to; it is made.
+      folder: the target; made if absent.
       part: "unet", "vae" or "text_encoder".
       parameters: nested dict of arrays.
       dtype: of the tensors in the file: float16, bfloat16 or float32.
@@ -178,17 +178,17 @@ def _leaves(
     folder: pathlib.Path,
     part: str,
     variant: str | None,
-    wanted: Iterable[tuple[str, ...]],
+    expected: Iterable[tuple[str, ...]],
     problems: list[str],
 ) -> Iterator[tuple[str, tuple[str, ...], np.ndarray]]:
     """Name in the file, path in the tree, and value in the tree's order of axes, of every tensor."""
-    there = [item.name for item in folder.iterdir()] if folder.is_dir() else []
-    names = chosen_files(there, part, variant, str(folder))
+    present = [item.name for item in folder.iterdir()] if folder.is_dir() else []
+    names = chosen_files(present, part, variant, str(folder))
     if names[0].endswith(".msgpack"):
         for path, array in flax_tensors(folder / names[0]):
             yield "/".join(path), path, array
         return
-    paths = {_torch_name(part, path): path for path in wanted}
+    paths = {_torch_name(part, path): path for path in expected}
     for name, tensor in torch_tensors(folder, names, problems):
         canonical = _canonical_name(part, name)
         if canonical:
@@ -197,22 +197,22 @@ def _leaves(
 
 
 def _as_dense_or_convolution(path: tuple[str, ...], array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A dense kernel [I, O] is a convolution [1, 1, I, O]: some files hold the one where today's have the other."""
+    """A dense kernel [I, O] as a convolution [1, 1, I, O] or back: some files hold one where today's have the other."""
     one = (1, 1)
     same = path[-1] == "kernel" and (array.shape == (*one, *shape) or shape == (*one, *array.shape))
     return array.reshape(shape) if same else array
 
 
 def _shortened(problems: list[str]) -> list[str]:
-    """Lines by kind, which is what stands before the colon: of many the first, and how many more there are."""
+    """At most SHOWN lines of each kind, which is the text before the colon, and the number of others."""
     kinds: dict[str, list[str]] = {}
     for problem in problems:
         kinds.setdefault(problem.partition(":")[0], []).append(problem)
     lines = []
-    for kind, found in kinds.items():
-        lines += found[:SHOWN]
-        if len(found) > SHOWN:
-            lines.append(f"... and {len(found) - SHOWN} more {kind}")
+    for kind, same in kinds.items():
+        lines += same[:SHOWN]
+        if len(same) > SHOWN:
+            lines.append(f"... and {len(same) - SHOWN} more {kind}")
     return lines
 
 
@@ -230,7 +230,7 @@ def _canonical_name(part: str, name: str) -> str:
 
 
 def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
-    """Contiguous and in a dtype; what does not fit it becomes infinite, which the caller looks for."""
+    """Contiguous and in a dtype; what overflows becomes infinite, which the caller checks."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, dtype=dtype)
 

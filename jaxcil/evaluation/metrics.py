@@ -1,14 +1,14 @@
 """Metrics of class-incremental learning, defined once.
 
-A[t, i] is the accuracy on the test images of task i's classes after task t, predictions over all classes seen
-so far (no task is given); n_i is the number of those images. A is [T, T] with NaN above the diagonal, and any
+A[t, i] is the accuracy on the test images of task i's classes after task t, with predictions over all classes seen
+so far (the task is not given); n_i is the number of those images. A is [T, T] with NaN above the diagonal, and any
 unit: fractions in give fractions out, percent give percent. The accuracy after task t over all classes seen
 is
 
     a_t = sum_{i <= t} n_i A[t, i] / sum_{i <= t} n_i                (1)
 
-Published numbers that go by the same names and are not these: PyCIL's grouped accuracy takes blocks of 10 classes
-for tasks, rounds to two decimals before it averages, and misses a block that holds the highest label alone
+Published numbers with the same names that are not these: PyCIL's grouped accuracy takes blocks of 10 classes
+as tasks, rounds to two decimals before it averages, and omits a block that has only the highest label
 (`task_accuracies` gives every grouping of classes); the forgetting of PODNet's repository divides by one task too
 many and adds -A[T-1, T-1]; LUCIR's script also prints an average in which each a_t counts by its classes seen.
 Forward transfer has no meaning here: a task not seen yet has accuracy 0.
@@ -58,11 +58,11 @@ def average_incremental_accuracy(
       matrix: A [T, T].
       sizes: n [T], test images of each task.
       weighting: of the tasks within a_t, as `seen_accuracy` takes it.
-      skip_first: leaves out task 0, as WA's tables do.
+      skip_first: omit task 0, as WA's tables do.
     """
     accuracy = seen_accuracy(matrix, sizes, weighting)
     if skip_first and len(accuracy) == 1:
-        raise InputError("skip_first leaves no task to average: there is only one.")
+        raise InputError("skip_first leaves no task to average: there is only one task.")
     return float(accuracy[int(skip_first) :].mean())
 
 
@@ -104,7 +104,7 @@ def backward_transfer(matrix: np.ndarray) -> float:
 def task_accuracies(
     predictions: np.ndarray, labels: np.ndarray, task_of_class: np.ndarray, num_tasks: int
 ) -> np.ndarray:
-    """One row of A, [T]: the share of right predictions for each task's classes; NaN for one without images.
+    """One row of A, [T]: the fraction of correct predictions for each task's classes; NaN for a task without images.
 
     Args:
       predictions: [N] contiguous labels.
@@ -140,10 +140,10 @@ def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, num_classes: i
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """The share of images whose class is among the k highest scores.
+    """The fraction of images whose class is among the k highest scores.
 
-    Of equal scores the lower label comes first, as argmax has it, so that k = 1 is the accuracy. A class not seen
-    (-inf) is never among them, even where fewer than k are seen: then every image of a seen class is right.
+    Of equal scores the lower label comes first, as in argmax, so that k = 1 is the accuracy. A class not seen
+    (-inf) is never among them, even where fewer than k are seen: then every image of a seen class counts as correct.
 
     Args:
       scores: [N, C] of a head.
@@ -163,7 +163,7 @@ def expected_calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int
 
     The confidence of an image is the highest probability in the softmax of its scores. Bins have equal width,
     ((b - 1) / M, b / M]. Only for scores that are logits: the softmax of distances, cosines or regressions is no
-    probability, and its error tells their scale and not how sure the head may be (`scores_are_logits` of a head).
+    probability, and its error measures their scale rather than the head's confidence (a head's `scores_are_logits`).
 
     Args:
       scores: logits [N, C]; -inf for classes not seen.
@@ -185,12 +185,12 @@ def expected_calibration_error(scores: np.ndarray, labels: np.ndarray, bins: int
 def _predicted(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if predictions.shape != labels.shape:
-        raise InputError(f"expected one prediction a label, got {predictions.shape} for {labels.shape}.")
+        raise InputError(f"expected one prediction per label, got {predictions.shape} for {labels.shape}.")
     return predictions, labels
 
 
 def _scored(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores in float64 and labels of the rows that are no padding."""
+    """Scores in float64 and labels, without the rows that are padding."""
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise InputError(f"expected scores [N, C] and labels [N], got {scores.shape} and {labels.shape}.")
@@ -201,7 +201,9 @@ def _scored(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
             f"labels must lie in [0, {scores.shape[1]}), at least one; got {labels.max(initial=-1)}."
         )
     if not np.isfinite(scores.max(axis=1)).all():  # the maximum of a row with a NaN is NaN
-        raise InputError("every image needs a finite highest score; one has NaN, inf or no class seen.")
+        raise InputError(
+            "every image needs a finite highest score; one has NaN, inf or -inf for all classes."
+        )
     return scores, labels
 
 

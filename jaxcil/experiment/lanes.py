@@ -1,170 +1,290 @@
-"""The first training of a run: one extractor of FPCIL's family for all seeds, with checkpoints."""
+"""Lanes: one variant with one learner each, trained and read for a group of seeds, with what is done kept on disk."""
 
-import dataclasses
+import inspect
 import pathlib
 import shutil
-from collections.abc import Callable
-from typing import Any, cast
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxcil import convolution, heads, keys
+from jaxcil import convolution, keys
 from jaxcil.data.augmentation import augmentation
-from jaxcil.data.batches import Part
-from jaxcil.errors import InputError
-from jaxcil.experiment import benchmark as real_images
-from jaxcil.experiment import recipe
-from jaxcil.experiment.auxiliary import AUXILIARY, Auxiliary, select
+from jaxcil.data.scenario import Scenario
+from jaxcil.errors import InputError, unknown_name
+from jaxcil.experiment import reading
 from jaxcil.experiment.benchmark import Benchmark
+from jaxcil.experiment.fields import Settings
+from jaxcil.experiment.pool import ImagePool, features
+from jaxcil.experiment.reading import FrozenFeatures, Measurements
+from jaxcil.experiment.variants import VARIANTS, Mixing
 from jaxcil.extractors import saved
-from jaxcil.extractors.by_name import make_network
-from jaxcil.extractors.saved import Frozen
-from jaxcil.learners.fpcil import FPCIL, ExtractorState, Images
-from jaxcil.parallel import mesh as meshes
-from jaxcil.training import loop
+from jaxcil.extractors.by_name import OUTPUT_LAYERS, make_network
+from jaxcil.heads.by_name import make_head
+from jaxcil.learners.by_name import DEFAULT, LEARNERS
+from jaxcil.training import tasks as training
 from jaxcil.training.checkpoint import Checkpoints
-from jaxcil.training.learner import Task
-from jaxcil.workdir.progress import Progress
+from jaxcil.training.learner import Fit, Phase, Setup, Task, whole
+from jaxcil.training.optimizer import sgd
+from jaxcil.workdir import files, record
+
+Maker = Callable[..., Any]  # (setup, **options) -> learner
 
 
-def make_learner(config: Any, benchmark: Benchmark, extra: Auxiliary | None) -> FPCIL:
-    """The learner of a run, still without future images; its resident data set is real images, then auxiliary ones.
+class Lane(NamedTuple):
+    """A variant with a learner."""
 
-    Where real images are streamed, a single black image stands in for all: what is trained on comes otherwise.
+    variant: str
+    learner: str
+
+    @property
+    def label(self) -> str:
+        """Its name in files and on the screen."""
+        return self.variant if self.learner == DEFAULT else f"{self.variant}-{self.learner}"
+
+
+class Workplace(NamedTuple):
+    """What the lanes of a run share."""
+
+    settings: Settings
+    pool: ImagePool
+    makers: Mapping[str, Maker]
+    surroundings: training.Surroundings
+    timing: record.Timing
+    workdir: pathlib.Path
+
+
+def makers(outside: Mapping[str, Maker]) -> dict[str, Maker]:
+    """The makers of all learners by name; those from outside take precedence."""
+    return {**{name: choice.maker for name, choice in LEARNERS.items()}, **outside}
+
+
+def make(lane: Lane, place: Workplace) -> Any:
+    """The learner of a lane.
+
+    Raises:
+      InputError: its maker does not know or refuses an option, or it freezes after a later task.
     """
-    labels = jnp.asarray(benchmark.train.labels)
-    if benchmark.train.images is None:
-        data = Images(jnp.zeros((1, *benchmark.shape, 3), jnp.uint8), labels)
-    else:
-        data = Images(jnp.asarray(benchmark.train.images), labels)
-    if extra is not None:
-        if extra.images.shape[1:3] != benchmark.shape:
-            sizes = [" x ".join(map(str, shape)) for shape in (extra.images.shape[1:3], benchmark.shape)]
-            raise InputError(
-                f"synthetic images are {sizes[0]}, those of {config.dataset} {sizes[1]}; make them of the same size"
-            )
-        if benchmark.train.images is not None:
-            data = data._replace(images=jnp.concatenate([data.images, jnp.asarray(extra.images)]))
-        synthetic = jnp.arange(len(labels) + len(extra.labels)) >= len(labels)
-        data = Images(data.images, jnp.concatenate([labels, jnp.asarray(extra.labels)]), synthetic)
-    first = int((benchmark.train.labels < benchmark.scenario.task_sizes[0]).sum())
-    chosen = [select(name, benchmark.scenario, benchmark.train.labels, extra) for name in config.extractors]
-    room = max(
-        1, *(len(selection.rows) for selection in chosen)
-    )  # shorter lists of future rows are padded to it
-    return FPCIL(
-        data=data,
-        future_rows=jnp.full(room, -1, jnp.int32),
-        head=heads.ncm(),
-        num_classes=benchmark.scenario.num_classes,
-        other_classes=0 if extra is None else len(extra.other_classes),
-        synthetic_weight=config.future_proof.loss_weight,
-        synthetic_augmentation=None if config.future_proof.augment_alike else augmentation.Augmentation(),
-        network=make_network(
-            config.extractor.network, config.extractor.dtype, convolution.conv_general_dilated
-        ),
-        **recipe.training(config.extractor, first_task_images=first),
+    settings = place.settings
+    tasks = place.pool.tasks(VARIANTS[lane.variant])
+    first, added = whole(tasks[0].rows), whole(tasks[0].auxiliary)
+    setup = _setup(settings, place.pool.benchmark, tasks)
+    maker, options = place.makers[lane.learner], settings.learner_options.get(lane.learner, {})
+    _, *parameters = inspect.signature(maker).parameters.values()
+    known = [parameter.name for parameter in parameters]
+    for option in options:
+        if option not in known and not any(
+            parameter.kind is parameter.VAR_KEYWORD for parameter in parameters
+        ):
+            raise unknown_name(f"option of {lane.learner}", option, known)
+    learner = maker(setup, **options)
+    if learner.frozen_after not in (0, None):
+        raise InputError(
+            f"{lane.learner}: frozen_after must be 0 or None, got {learner.frozen_after}; a learner that freezes later "
+            "keeps training until then, so leave it None"
+        )
+    future = settings.auxiliary.future
+    fraction = future.batch_fraction
+    if fraction is None and settings.stream is not None and VARIANTS[lane.variant].future:
+        # real and auxiliary rows come from different places
+        fraction = len(added) / (len(first) + len(added))
+    mixing = Mixing(
+        loss_weight=None if future.loss_weight == 1 else future.loss_weight,
+        batch_fraction=fraction,
+        augmentation=None if future.augment_alike else setup.augmentation,
     )
+    return VARIANTS[lane.variant].wrap(learner, mixing)
 
 
-def train_extractor(
-    config: Any,
-    learner: FPCIL,
-    chunk_program: Callable[..., Any],
-    benchmark: Benchmark,
-    extra: Auxiliary | None,
-    name: str,
-    workdir: pathlib.Path,
-) -> list[Frozen]:
-    """The frozen extractor of every seed; what was trained before is read.
+def measured(
+    lane: Lane, learner: Any, seeds: list[int], suffix: str, place: Workplace
+) -> dict[str, Measurements]:
+    """What every reading of a lane is worth for a group of seeds; what was done before is read.
 
     Args:
-      config: of the run.
-      learner: from `make_learner`.
-      chunk_program: of the learner's step, the same for all extractors.
-      benchmark: the real images.
-      extra: the auxiliary images, if any extractor needs them.
-      name: of the extractor.
-      workdir: of the run; states are kept in extractors/NAME, the end in extractors/NAME.safetensors.
+      lane: which.
+      learner: of `make`.
+      seeds: trained next to each other.
+      suffix: of the group's files.
+      place: what the lanes of a run share.
     """
-    settings, folder = config.extractor, workdir / "extractors" / name
-    frozen = saved.load(folder)
-    if frozen is None:
-        task, learner = _first_task(learner, benchmark, extra, name)
-        parts = _parts(config, learner, task, name)
-        run_keys = jnp.stack([keys.root_key(seed) for seed in config.seeds])
-        data: Any = learner.data
-        mesh = meshes.training_mesh(
-            len(run_keys), batch_size=settings.batch_size, resident=data.images.nbytes
-        )
-        if benchmark.train.images is None:
-            labels = np.asarray(learner.data.labels[len(benchmark.train.labels) :])
-            shown = extra and extra._replace(labels=labels)  # shuffled, for one control
-            places = meshes.places_here(mesh, settings.batch_size)
-            data = real_images.streamed(benchmark, shown, parts, learner.steps, config.stream, places)
-        with (
-            Checkpoints(folder) as checkpoints,
-            Progress(
-                f"extractor {name}",
-                learner.steps,
-                "step",
-                checkpoints.done,
-                scalars=workdir / "tensorboard",
-            ) as progress,
-        ):
-            states = loop.train(
-                chunk_program,
-                loop.begin(_begin, learner, task, run_keys),
-                data,
-                parts,
+    tasks = place.pool.tasks(VARIANTS[lane.variant])
+    work = _trained_on if learner.frozen_after is None else _frozen
+    return work(lane, learner, tasks, seeds, suffix, place)
+
+
+def _frozen(
+    lane: Lane, learner: Any, tasks: list[Task], seeds: list[int], suffix: str, place: Workplace
+) -> dict[str, Measurements]:
+    """Trains on task 0, then reads the frozen features by one head after the other."""
+    scenario = place.pool.benchmark.scenario
+    run_keys = [keys.root_key(seed) for seed in seeds]
+    extractors = files.writable_directory(place.workdir / "extractors")
+    heads = files.writable_directory(place.workdir / "heads")
+    with place.timing.of(f"extractor {lane.label}"):
+        path = extractors / f"{lane.label}{suffix}.safetensors"
+        states = _base(learner, tasks[:1], run_keys, path, extractors / f"{lane.label}{suffix}", place)
+    done: dict[str, Measurements] = {}
+    computed: FrozenFeatures | None = None
+    with place.timing.of(f"heads on {lane.label}"):
+        for name in learner.reading_names:
+            path, folder = (heads / f"{lane.label}-{name}{suffix}{end}" for end in (".json", ""))
+            value = _stored(path, record.read_checked_json(path), len(seeds), scenario)
+            if value is None:
+                computed = computed or FrozenFeatures(learner, states, place.pool)
+                value = _read(learner, name, tasks, states, run_keys, computed, folder, place)
+                record.write_checked_json(path, reading.to_json(value))
+            shutil.rmtree(folder, ignore_errors=True)  # gigabytes, for large buffers
+            done[name] = value
+    return done
+
+
+def _base(
+    learner: Any,
+    tasks: list[Task],
+    run_keys: list[Any],
+    path: pathlib.Path,
+    folder: pathlib.Path,
+    place: Workplace,
+) -> list[Any]:
+    """The states of all runs after their first task, without any reading."""
+    shape = place.pool.benchmark.shape
+    like = jax.eval_shape(
+        lambda key: jax.vmap(lambda key: learner.init(key, np.zeros((1, *shape, 3), np.float32)))(key),
+        jax.numpy.stack(run_keys),
+    )
+    stacked = saved.load_states(path, like)
+    if stacked is None:
+        with Checkpoints(folder) as store:
+            states, _ = training.learn(
+                learner,
+                training.initial_states(learner, run_keys, shape),
+                tasks,
+                place.pool,
                 run_keys,
-                steps=learner.steps,
-                batch_size=settings.batch_size,
-                chunk=settings.chunk,
-                mesh=mesh,
-                checkpoints=checkpoints,
-                tell=lambda told: progress.reach(told.done, told.note, told.means),
+                place.surroundings,
+                runs_phase=_of_no_reading,
+                store=store,
             )
-        saved.save(folder, Frozen(*learner.frozen(states)))
-        # as a later call would have it: on one device, whatever devices it was trained on
-        frozen = cast(Frozen, saved.load(folder))
+        saved.save_states(path, training.stacked(states))
+        stacked = saved.load_states(path, like)  # as a later call would have it
     shutil.rmtree(folder, ignore_errors=True)
-    return [jax.tree.map(lambda leaf, n=n: leaf[n], frozen) for n in range(len(config.seeds))]
+    return training.unstacked(stacked, len(run_keys))
 
 
-def _first_task(
-    learner: FPCIL, benchmark: Benchmark, extra: Auxiliary | None, name: str
-) -> tuple[Task, FPCIL]:
-    """Task 0, and the learner with the future rows and the labels of one extractor."""
-    scenario, real = benchmark.scenario, benchmark.train.labels
-    chosen = select(name, scenario, real, extra)
-    seen = jnp.asarray(scenario.new(0))
-    task = Task(0, jnp.asarray(np.flatnonzero(scenario.new(0)[real]), jnp.int32), seen, seen)
-    padded = np.pad(chosen.rows, (0, len(learner.future_rows) - len(chosen.rows)), constant_values=-1)
-    data = learner.data._replace(labels=jnp.asarray(chosen.labels))
-    return task, dataclasses.replace(learner, data=data, future_rows=jnp.asarray(padded))
+def _read(
+    learner: Any,
+    name: str,
+    tasks: list[Task],
+    states: list[Any],
+    run_keys: list[Any],
+    computed: FrozenFeatures,
+    folder: pathlib.Path,
+    place: Workplace,
+) -> Measurements:
+    """One reading on the features of all runs."""
+    benchmark = place.pool.benchmark
+    with Checkpoints(folder) as store:
+        _, value = training.learn(
+            learner,
+            states,
+            tasks,
+            computed,
+            run_keys,
+            place.surroundings,
+            runs_phase=lambda phase: isinstance(phase, Fit) and phase.reading == name,
+            measured={name: reading.nothing_measured(len(states), benchmark.scenario)},
+            measure=reading.measure(learner, benchmark, lambda state, run: computed.test[run]),
+            store=store,
+        )
+    return Measurements(*value[name])
 
 
-def _parts(config: Any, learner: FPCIL, task: Task, name: str) -> list[Part]:
-    """What each batch is made of: one part of all rows, or real first and auxiliary rows in a fixed proportion.
+def _trained_on(
+    lane: Lane, learner: Any, tasks: list[Task], seeds: list[int], suffix: str, place: Workplace
+) -> dict[str, Measurements]:
+    """Runs a learner that keeps training through all tasks."""
+    benchmark, names = place.pool.benchmark, learner.reading_names
+    run_keys = [keys.root_key(seed) for seed in seeds]
+    folder = files.writable_directory(place.workdir / "learners") / f"{lane.label}{suffix}"
+    path = folder / "measurements.json"
+    stored = record.read_checked_json(path) or {}
+    done = {name: _stored(path, stored.get(name), len(seeds), benchmark.scenario) for name in names}
+    if all(done.values()):
+        return done  # type: ignore[return-value]
+    with place.timing.of(f"learner {lane.label}"), Checkpoints(folder / "states") as store:
+        states, value = training.learn(
+            learner,
+            training.initial_states(learner, run_keys, benchmark.shape),
+            tasks,
+            place.pool,
+            run_keys,
+            place.surroundings,
+            measured={name: reading.nothing_measured(len(seeds), benchmark.scenario) for name in names},
+            measure=reading.measure(
+                learner,
+                benchmark,
+                lambda state, run: features(learner, state, benchmark.test, benchmark.shape[0]),
+            ),
+            store=store,
+        )
+    saved.save_states(folder / "state.safetensors", training.stacked(states))
+    record.write_checked_json(path, {name: reading.to_json(Measurements(*value[name])) for name in names})
+    shutil.rmtree(folder / "states", ignore_errors=True)
+    return {name: Measurements(*value[name]) for name in names}
 
-    The bound takes its real images as they come, whatever share auxiliary ones have.
-    """
-    first, others = np.asarray(task.rows), np.asarray(learner.future_rows)
-    size, share = config.extractor.batch_size, config.future_proof.share
-    if (
-        name in AUXILIARY and share is None and config.stream is not None
-    ):  # real and auxiliary rows come from different places
-        share = (others >= 0).sum() / (len(first) + (others >= 0).sum())
-    if share is None or name not in AUXILIARY:
-        return [Part(np.concatenate([first, others]), size)]
-    other = min(max(1, round(share * size)), size - 1)
-    return [Part(first, size - other), Part(others, other)]
+
+def _stored(path: pathlib.Path, value: Any, runs: int, scenario: Scenario) -> Measurements | None:
+    """The measurements in a value of a file; None where none are of this run, which is then said."""
+    measured = None if value is None else reading.from_json(value, runs, scenario)
+    if value is not None and measured is None:
+        print(
+            f"jaxcil: {path} does not hold what can be measured of {runs} seeds, {scenario.num_tasks} tasks and "
+            f"{scenario.num_classes} classes; it will be made again",
+            file=sys.stderr,
+            flush=True,
+        )
+    return measured
 
 
-def _begin(learner: FPCIL, task: Task, run_keys: jax.Array) -> ExtractorState:
-    """Training states of all seeds."""
-    example = jnp.zeros((1, *learner.data.images.shape[1:]))
-    return jax.vmap(lambda key: learner.begin(learner.init(key, example), task, key))(run_keys)
+def _of_no_reading(phase: Phase) -> bool:
+    return not isinstance(phase, Fit) or phase.reading is None
+
+
+def _setup(settings: Settings, benchmark: Benchmark, tasks: list[Task]) -> Setup:
+    """What a maker is told."""
+    own, scenario = settings.training, benchmark.scenario
+    unit = 1 if own.epochs is None else max(1, len(whole(tasks[0].rows)) // own.batch_size)
+    length = own.steps if own.epochs is None else own.epochs
+    of_auxiliary = [tasks[0].labels[whole(task.auxiliary)] for task in tasks]
+    largest = max(int(labels.max(initial=-1)) for labels in of_auxiliary)
+    return Setup(
+        num_classes=scenario.num_classes,
+        other_classes=max(0, largest + 1 - scenario.num_classes),
+        task_sizes=scenario.task_sizes,
+        image_shape=benchmark.shape,
+        network=make_network(own.network, own.dtype, convolution.conv_general_dilated),
+        output_layer=OUTPUT_LAYERS[own.classifier](),
+        optimizer=sgd(
+            own.learning_rate,
+            own.weight_decay,
+            momentum=own.momentum,
+            schedule=own.schedule,  # pyright: ignore[reportArgumentType]
+            milestones=tuple(milestone * unit for milestone in own.milestones),
+            warmup_steps=own.warmup * unit,
+            nesterov=own.nesterov,
+        ),
+        steps=length * unit,  # pyright: ignore[reportOptionalOperand]
+        batch_size=own.batch_size,
+        augmentation=augmentation.of(vars(own.augmentation)),
+        label_smoothing=own.label_smoothing or None,
+        average_decay=own.average_decay,
+        heads={
+            name: make_head(name, benchmark.train.labels, **settings.head_options.get(name, {}))
+            for name in settings.heads
+        },
+        later_training=settings.later_training,
+        memory=settings.memory,
+    )

@@ -1,193 +1,210 @@
-"""What a run's config holds, what it may name, and what it must not say."""
+"""The settings of a run: a config is resolved into them once, and no ConfigDict goes further."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict, config_dict
 
 from jaxcil import heads
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.experiment import recipe
-from jaxcil.experiment.auxiliary import AUXILIARY, EXTRACTORS
+from jaxcil.experiment.fields import Settings, TrainingSettings
+from jaxcil.experiment.variants import NEED_SYNTHETIC
 from jaxcil.extractors.by_name import SIGNED
 from jaxcil.heads.by_name import HEADS, default_options, make_head
-
-EVALUATE_ON = ("test", "held_out")
-STREAMS = ("whole", "random")
+from jaxcil.learners.by_name import DEFAULT, LEARNERS
+from jaxcil.workdir import settings as fields
 
 
 def defaults() -> Any:
-    """A ConfigDict of `jaxcil run` with every field: the handwritten digits, 2 classes first and 2 a task."""
-    config = ConfigDict()
-    config.dataset = "digits"  # or a folder that holds train/CLASS/*.png and test/CLASS/*.png
-    config.data_dir = config_dict.placeholder(str)
-    config.image_size = config_dict.placeholder(int)
-    config.classes = config_dict.placeholder(str)  # a class list, or names by commas; None takes all
-    # For sets that no device holds, images are read while others are trained on, the same for all seeds: "whole"
-    # brings them to image_size, "random" is a random resized crop for training and the middle for evaluation
-    config.stream = config_dict.placeholder(str)
-    config.evaluate_on = "test"
-    config.scenario = dict(first_classes=2, classes_per_task=2, task_sizes=(), class_order="seed-1993")
-    config.seeds = (0, 1, 2, 3, 4)
-    config.extractors = ("plain", "future_proof", "real_future")
-    config.heads = ("ncm", "fetril", "fecam")
-    config.head_options = {name: default_options(name) for name in HEADS}
-    config.extractor = dict(
-        network="resnet8",
-        classifier="linear",
-        dtype="float32",
-        steps=config_dict.placeholder(int),  # or
-        epochs=config_dict.placeholder(int),  # passes over the real images of the first task
-        batch_size=128,
-        learning_rate=0.1,
-        momentum=0.9,
-        nesterov=False,
-        weight_decay=5e-4,
-        schedule="cosine",
-        milestones=(),  # in epochs, or in steps where steps are given, as is
-        warmup=0,
-        label_smoothing=0.0,
-        average_decay=config_dict.placeholder(float),
-        augmentation=dict(
-            crop=0,
-            border="black",
-            random_resized_crop=False,
-            flip=False,
-            policy=config_dict.placeholder(str),
-            cutout=0,
-            brightness=0.0,
-            contrast=0.0,
-            saturation=0.0,
-            hue=0.0,
-            grayscale=0.0,
-            blur=0.0,
-        ),
-        chunk=100,
-    )
-    config.future_proof = dict(
-        source=config_dict.placeholder(
-            str
-        ),  # a data set whose training images stand in for the synthetic ones
-        classes=(),  # whose images are taken; empty: the classes to come. Names that never come are allowed here
-        images_per_class=config_dict.placeholder(int),
-        known_share=1.0,  # of the classes to come
-        share=config_dict.placeholder(
-            float
-        ),  # of a batch; None, and always for the bound: as many as there are
-        loss_weight=1.0,
-        augment_alike=True,
-    )
-    config.synthetic = dict(
-        path=config_dict.placeholder(str),  # a data set of `jaxcil generate`; None makes one
-        filter=config_dict.placeholder(str),  # of that data set: only images that it keeps
-        model="digits",
-        templates=("a handwritten digit {}", "the digit {}", "a scan of the number {}", "{}"),
-        images_per_class=200,
-        guidance_scale=2.0,
-        order=3,
-        calls=20,
-        seed=0,
-        batch_size=100,
-        shard_size=200,
-    )
-    return config
+    """A ConfigDict of `jaxcil run` with every field: the handwritten digits, 2 classes first and 2 per task."""
+    return fields.config_dict(Settings)
 
 
-def check(config: Any) -> None:
-    """Refuses names that do not exist and numbers that make no sense.
+def resolve(config: Any, outside: tuple[str, ...] = ()) -> Settings:
+    """The settings that a config describes, checked as far as they can be without data.
 
     Args:
-      config: a ConfigDict with the fields of `defaults`.
+      config: a ConfigDict with the fields of `defaults`, a nested dict with the same, or settings.
+      outside: names of learners that are given to `experiment.run`.
+
+    Raises:
+      InputError: a value of another type or out of its range, an unknown name, or fields that exclude each other.
     """
-    for kind, names, known in (
-        ("head", config.heads, HEADS),
-        ("extractor", config.extractors, EXTRACTORS),
-        ("split to evaluate on", (config.evaluate_on,), EVALUATE_ON),
+    settings = config if isinstance(config, Settings) else fields.resolve(Settings, config)
+    _check_names(settings, (*LEARNERS, *outside))
+    _check_head_options(settings)
+    _check_training(settings.training)
+    _check_signs(settings)
+    _check_auxiliary(settings)
+    if settings.stream is not None:
+        _check_stream(settings)
+    return settings
+
+
+def lanes(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """(variant, learner) of each lane, in the order of results."""
+    if not settings.lanes:
+        return tuple((variant, learner) for learner in settings.learners for variant in settings.variants)
+    return tuple(tuple(lane.split("/", 1)) for lane in settings.lanes)  # type: ignore[misc]
+
+
+def inert(settings: Settings) -> dict[str, str]:
+    """Fields, or groups of fields, that the others make void, with the reason."""
+    named = {variant for variant, _ in lanes(settings)}
+    void = {"auxiliary.past": "no variant of this run takes images of past classes"}
+    void |= {
+        f"head_options.{name}": "the run does not name it" for name in HEADS if name not in settings.heads
+    }
+    void |= {
+        f"learner_options.{name}": "the run does not name it"
+        for name in settings.learner_options
+        if name not in settings.learners
+    }
+    if set(settings.learners) <= {DEFAULT}:
+        reason = "no learner of this run keeps training"
+        void |= {"later_training": reason, "memory": reason}
+    drawing = [f"synthetic.{item.name}" for item in dataclasses.fields(settings.synthetic)]
+    if not named & set(NEED_SYNTHETIC):
+        reason = (
+            f"no variant of this run takes synthetic images; those that do are {', '.join(NEED_SYNTHETIC)}"
+        )
+        void |= {"auxiliary.future": reason} | dict.fromkeys(drawing, reason)
+    elif settings.synthetic.path is not None or settings.auxiliary.future.source is not None:
+        given = "synthetic.path" if settings.synthetic.path is not None else "auxiliary.future.source"
+        reason = (
+            f"images of {given} are not drawn; to take fewer of them, set auxiliary.future.images_per_class"
+        )
+        void |= {name: reason for name in drawing if name not in ("synthetic.path", "synthetic.filter")}
+    return void
+
+
+def without_effect(settings: Settings) -> list[str]:
+    """A sentence for every reason why fields that are set have no effect; options of heads that are not named aside."""
+    usual = fields.flat_values(fields.as_dict(Settings()))
+    changed = [
+        name
+        for name, value in fields.flat_values(fields.as_dict(settings)).items()
+        if usual.get(name) != value
+    ]
+    reasons: dict[str, list[str]] = {}
+    for prefix, reason in inert(settings).items():
+        names = [name for name in changed if name == prefix or name.startswith(f"{prefix}.")]
+        if names and "_options." not in prefix:
+            reasons.setdefault(reason, []).extend(names)
+    return [f"{', '.join(names)}: without effect, since {reason}" for reason, names in reasons.items()]
+
+
+def _check_names(settings: Settings, learners: tuple[str, ...]) -> None:
+    for kind, names in (
+        ("variant", settings.variants),
+        ("learner", settings.learners),
+        ("head", settings.heads),
+        ("seed", settings.seeds),
     ):
-        for name in names:
-            if name not in known:
-                raise unknown_name(kind, name, known)
         if not names:
-            raise InputError(f"the config names no {kind}; there are: {', '.join(known)}")
+            raise InputError(f"{kind}s is empty; give at least one {kind}")
         if len(set(names)) < len(names):
-            raise InputError(f"the config names a {kind} twice: {', '.join(names)}")
-    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
-        raise InputError(f"seeds must be at least one number, none twice; got {config.seeds}")
-    for seed in config.seeds:
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise InputError(f"a seed is a whole number from 0 to 2^32 - 1, got {seed!r}")
-    if config.image_size is not None and config.image_size < 1:
-        raise InputError(f"image_size must be at least 1, got {config.image_size}")
-    _check_head_options(config)
-    recipe.check(config.extractor)
-    _check_signs(config)
-    _check_future_proof(config)
-    if config.stream is not None:
-        _check_stream(config)
+            raise InputError(f"{kind}s names one twice: {', '.join(map(str, names))}; give each once")
+    for name in settings.learners:
+        if name not in learners:
+            raise unknown_name("learner", name, learners)
+    for name in settings.learner_options:
+        if name not in learners:
+            raise unknown_name("learner with options", name, learners)
+    for lane in settings.lanes:
+        variant, _, learner = lane.partition("/")
+        if variant not in settings.variants or learner not in settings.learners:
+            raise InputError(
+                f"lanes has {lane!r}; expected VARIANT/LEARNER with one of variants ({', '.join(settings.variants)}) "
+                f"and one of learners ({', '.join(settings.learners)})"
+            )
 
 
-def _check_head_options(config: Any) -> None:
-    for name, options in config.head_options.items():
+def _check_head_options(settings: Settings) -> None:
+    for name, options in settings.head_options.items():
         if name not in HEADS:
             raise unknown_name("head with options", name, HEADS)
         for option in options:
             if option not in HEADS[name].options:
                 raise unknown_name(f"option of {name}", option, HEADS[name].options)
-    for name in config.heads:
-        make_head(name, np.zeros(1, np.int32), **config.head_options.get(name, {}))  # refuses bad values
+    for name in settings.heads:
+        make_head(name, np.zeros(1, np.int32), **settings.head_options.get(name, {}))  # refuses bad values
 
 
-def _check_signs(config: Any) -> None:
+def _check_signs(settings: Settings) -> None:
     """FeCAM would refuse the features itself, but after the training."""
-    for name in config.heads:
-        if HEADS[name].maker is not heads.fecam or config.extractor.network not in SIGNED:
+    network = settings.training.network
+    for name in settings.heads:
+        if HEADS[name].maker is not heads.fecam or network not in SIGNED:
             continue
-        if {**default_options(name), **config.head_options.get(name, {})}["beta"] != 1:
+        if {**default_options(name), **settings.head_options.get(name, {})}["beta"] != 1:
             raise InputError(
-                f"{name}'s Tukey transform needs features >= 0, and those of {config.extractor.network} have both "
-                f"signs; switch it off with head_options.{name}.beta=1.0, or take another network or other heads"
+                f"{name}'s Tukey transform needs features >= 0, but {network}'s features are signed; switch it off "
+                f"with head_options.{name}.beta=1.0, or give another network or other heads"
             )
 
 
-def _check_stream(config: Any) -> None:
-    if config.stream not in STREAMS:
-        raise unknown_name("stream", config.stream, STREAMS)
-    if config.image_size is None or config.evaluate_on != "test":
+def _check_training(training: TrainingSettings) -> None:
+    if (training.steps is None) == (training.epochs is None):
+        raise InputError(
+            f"give training.steps or training.epochs, one of them; got {training.steps}, {training.epochs}"
+        )
+    length, unit = (training.epochs, "epochs") if training.steps is None else (training.steps, "steps")
+    for name, last in (("warmup", training.warmup), ("milestones", max(training.milestones, default=0))):
+        if last >= length:  # type: ignore[operator]
+            raise InputError(
+                f"training.{name} must end before the training does, after {length} {unit}; got {last}"
+            )
+    if (training.schedule == "step") != bool(training.milestones):
+        raise InputError(
+            f"training.milestones are for training.schedule=step, which needs them; got {training.schedule!r}, "
+            f"{training.milestones}"
+        )
+    if list(training.milestones) != sorted(set(training.milestones)):
+        raise InputError(f"training.milestones must grow, got {training.milestones}")
+    changes = training.augmentation
+    if changes.crop and changes.random_resized_crop:
+        raise InputError("training.augmentation crops once: set crop or random_resized_crop, not both")
+
+
+def _check_stream(settings: Settings) -> None:
+    if settings.image_size is None or settings.evaluate_on != "test":
         raise InputError("a stream needs image_size, and is evaluated on the test images")
-    changed = config.extractor.augmentation
-    if config.stream == "random" and (changed.crop or changed.random_resized_crop):
-        raise InputError("stream=random crops already; leave augmentation.crop and random_resized_crop out")
-    if config.stream == "random" and set(AUXILIARY) & set(config.extractors):
+    changes = settings.training.augmentation
+    if settings.stream == "random" and (changes.crop or changes.random_resized_crop):
+        raise InputError("stream=random crops already; omit augmentation.crop and random_resized_crop")
+    if settings.stream == "random" and set(NEED_SYNTHETIC) & set(settings.variants):
         raise InputError(
             "stream=random crops real images alone; with synthetic ones take stream=whole and "
             "augmentation.random_resized_crop, which crops both"
         )
 
 
-def _check_future_proof(config: Any) -> None:
-    settings, batch_size = config.future_proof, config.extractor.batch_size
-    share = settings.share
-    if share is not None and not 0 < round(share * batch_size) < batch_size:
+def _check_auxiliary(settings: Settings) -> None:
+    future, batch_size = settings.auxiliary.future, settings.training.batch_size
+    fraction = future.batch_fraction
+    if fraction is not None and not 0 < round(fraction * batch_size) < batch_size:
         raise InputError(
-            f"future_proof.share must leave real and other images in a batch of {batch_size}, got {share}"
+            f"auxiliary.future.batch_fraction must leave real and auxiliary images in a batch of {batch_size}, got "
+            f"{fraction}"
         )
-    if settings.loss_weight < 0:
-        raise InputError(f"future_proof.loss_weight must not be negative, got {settings.loss_weight}")
-    if settings.images_per_class is not None and settings.images_per_class < 1:
-        raise InputError(f"future_proof.images_per_class must be at least 1, got {settings.images_per_class}")
-    if not all(isinstance(name, str) for name in settings.classes):
-        raise InputError(f"future_proof.classes must be names of classes, got {settings.classes}")
-    if settings.source is None:
+    if future.known_fraction == 0:
+        raise InputError(
+            "auxiliary.future.known_fraction must leave at least one class, got 0; omit the variant"
+        )
+    if settings.synthetic.path is None and settings.synthetic.filter is not None:
+        raise InputError(
+            "synthetic.filter is of a data set that exists; give its folder as synthetic.path, or omit the filter"
+        )
+    if future.source is None:
         return
-    if not settings.classes:
+    if not future.classes:
         raise InputError(
-            "future_proof.source needs future_proof.classes, the names of the classes taken from it"
+            "auxiliary.future.source needs auxiliary.future.classes, the names of the classes taken from it"
         )
-    if config.synthetic.path is not None or config.synthetic.filter is not None:
+    if settings.synthetic.path is not None:
+        raise InputError("auxiliary.future.source takes the place of synthetic images; omit synthetic.path")
+    if future.source == settings.dataset and settings.evaluate_on == "held_out":
         raise InputError(
-            "future_proof.source takes the place of synthetic images; leave synthetic.path and filter out"
-        )
-    if settings.source == config.dataset and config.evaluate_on == "held_out":
-        raise InputError(
-            "future_proof.source is the data set whose training images are held out; take another"
+            "auxiliary.future.source is the data set whose training images are held out; give another"
         )

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 
-class Classifier(Protocol):
+class OutputLayer(Protocol):
     """A training head."""
 
     def init(self, key: Array, feature_dim: int, num_classes: int) -> Any:

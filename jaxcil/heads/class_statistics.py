@@ -1,4 +1,4 @@
-"""The rows of one task, seen by class: checks, sums and row numbers that several heads need.
+"""The rows of one task by class: checks, sums and row numbers that several heads need.
 
 A label of -1 marks a padding row. Its features may hold anything, NaN included, and never reach a result.
 """
@@ -22,8 +22,8 @@ def task_rows(
     Args:
       features: of the task.
       labels: int32 [B]; -1: padding.
-      like: says C, D and the dtype.
-      masked: padding rows are zero in what is returned; else they hold what they held, which spares a copy.
+      like: gives C, D and the dtype.
+      masked: whether padding rows are set to zero; leaving them as they are saves a copy.
 
     Raises:
       InputError: another number of features or of labels; and, where they are concrete (not under jit or vmap),
@@ -34,7 +34,8 @@ def task_rows(
     if labels.shape != features.shape[:1]:
         raise InputError(f"expected one label a row, [{features.shape[0]}], got shape {labels.shape}.")
     if not isinstance(labels, Tracer) and labels.size:
-        low, high = int(labels.min()), int(labels.max())
+        concrete = np.asarray(labels)
+        low, high = int(concrete.min()), int(concrete.max())
         if low < -1 or high >= num_classes:
             raise InputError(
                 f"labels must lie in [0, {num_classes}), -1 for padding; got {low if low < -1 else high}.\n"
@@ -85,7 +86,7 @@ def class_means(features: Array, labels: Array, num_classes: int) -> tuple[Array
 
 
 def class_counts(labels: Array, num_classes: int) -> Array:
-    """How many rows each class has, [C] int32."""
+    """Number of rows of each class, [C] int32."""
 
     def compared(labels: Array) -> Array:
         return jnp.sum(
@@ -99,9 +100,9 @@ def class_counts(labels: Array, num_classes: int) -> Array:
 
 
 def class_bound(labels: Array, images_per_class: int | None) -> int | None:
-    """The static bound on the rows of one class: `images_per_class`, or else read from concrete labels.
+    """The static bound on the rows of one class: `images_per_class`, or the largest class of concrete labels.
 
-    None where neither says it, under jit or vmap. A bound that concrete labels exceed is refused.
+    None where neither is known, under jit or vmap. A bound that concrete labels exceed is refused.
     """
     if isinstance(labels, Tracer):
         return images_per_class
@@ -115,7 +116,7 @@ def class_bound(labels: Array, images_per_class: int | None) -> int | None:
 
 
 def rows_by_class(labels: Array, num_classes: int, size: int) -> Array:
-    """Row numbers [C, size] of each class in order; B, which is no row, fills the rest, and more are cut off."""
+    """Row numbers [C, size] of each class in order; B, which is no row, fills the rest. Further rows are cut off."""
     order = jnp.argsort(jnp.where(labels < 0, num_classes, labels), stable=True).astype(jnp.int32)
     counts = class_counts(labels, num_classes)
     places = (jnp.cumsum(counts) - counts)[:, None] + jnp.arange(size, dtype=jnp.int32)[None, :]
@@ -162,7 +163,7 @@ def _without_padding(features: Array, labels: Array) -> Array:
 
 
 def _sums(values: Array, labels: Array, num_classes: int) -> Array:
-    """Sums [C, ...] of values [B, ...] by class: on a CPU six times as fast as products; elsewhere in no set order.
+    """Sums [C, ...] of values [B, ...] by class: on a CPU six times as fast as products; elsewhere in no fixed order.
 
     Rows are added one by one, which loses digits where many are alike; so they go to `LANES` sums in turn.
     """
@@ -175,14 +176,17 @@ def _sums(values: Array, labels: Array, num_classes: int) -> Array:
 def _check_shape(features: Array, feature_dim: int) -> None:
     if features.ndim != 2 or features.shape[1] != feature_dim:
         raise InputError(
-            f"expected features [B, {feature_dim}] as `init` was told, got shape {features.shape}.\n"
+            f"expected features [B, {feature_dim}] as given to `init`, got shape {features.shape}.\n"
             "A head belongs to one extractor: make a new state for features of another width."
         )
 
 
 def _check_finite(features: Array) -> None:
-    if isinstance(features, Tracer) or bool(jnp.isfinite(features).all()):
+    if isinstance(features, Tracer):
         return
+    with jax.ensure_compile_time_eval():  # constants of a function that is being traced are concrete too
+        if bool(jnp.isfinite(features).all()):
+            return
     row = int(np.flatnonzero(~np.isfinite(np.asarray(features)).all(axis=1))[0])
     raise InputError(
         f"expected finite features, got NaN or infinity in row {row}.\n"

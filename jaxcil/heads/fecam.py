@@ -36,7 +36,7 @@ from jax import Array
 from jax.core import Tracer
 
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.heads import covariance, mahalanobis
+from jaxcil.heads import covariance
 from jaxcil.heads.class_statistics import (
     check_positive,
     class_bound,
@@ -122,7 +122,9 @@ class FeCAM:
         """Refuses concrete features [B, D] with a negative entry where the Tukey transform is on."""
         if isinstance(self.beta, Tracer) or isinstance(features, Tracer):
             return
-        if bool((features < 0).any()) and bool(np.any(np.asarray(self.beta) != 1)):
+        with jax.ensure_compile_time_eval():
+            negative = bool((features < 0).any())
+        if negative and bool(np.any(np.asarray(self.beta) != 1)):
             raise InputError(
                 "FeCAM's Tukey transform needs features >= 0, as they come after a ReLU; some are negative.\n"
                 "Take the features after the last ReLU, or switch the transform off with beta=1."
@@ -143,16 +145,16 @@ class FeCAM:
         features = unit_rows(self._tukey(unit_rows(features)))
         prototypes = unit_rows(self._tukey(state.means))
         if self.mode == "per_class":
-            distances = mahalanobis.whitened_distances(features, prototypes, state.whitening)
+            distances = covariance.whitened_distances(features, prototypes, state.whitening)
         elif self.mode == "common":
             features, prototypes = (
                 jnp.matmul(x, state.whitening.T, precision="highest") for x in (features, prototypes)
             )
-            distances = mahalanobis.weighted_distances(features, prototypes, jnp.ones_like(prototypes))
+            distances = covariance.weighted_distances(features, prototypes, jnp.ones_like(prototypes))
         elif self.mode == "diagonal":
-            distances = mahalanobis.weighted_distances(features, prototypes, state.whitening)
+            distances = covariance.weighted_distances(features, prototypes, state.whitening)
         else:
-            distances = mahalanobis.weighted_distances(features, prototypes, jnp.ones_like(prototypes))
+            distances = covariance.weighted_distances(features, prototypes, jnp.ones_like(prototypes))
         return known_classes_only(-distances, state.counts)
 
     def _learn_each_class(self, state: FeCAMState, features: Array, labels: Array) -> FeCAMState:
@@ -256,7 +258,7 @@ def fecam(
       images_per_class: bound on the rows of one class, of mode per_class. None reads it from the labels, or takes B
         under jit, which is right too but costs up to B / images_per_class times as much.
       first_task: who scores after the first task of a run: "mahalanobis", this head; "classifier", the one that the
-        extractor was trained under, as in the authors' curves. `incremental.learn_tasks` takes its scores; `scores`
+        extractor was trained under, as in the authors' curves. The driver then takes its scores; `scores`
         is this head's in any case.
 
     Raises:

@@ -10,7 +10,7 @@ old ones. Presets differ in the source class alone:
     official   s(o) is the new class whose mean is nearest, by Euclidean distance of the raw means; the code
     pycil      s(o) is the new class whose mean has the largest cosine to mu_o; the paper, and PyCIL's port
 
-The classifier (`linear_classifiers.py`) is one of
+The classifier (`linear_models.py`) is one of
 
     svm     a squared-hinge support vector machine a class with C = 1, on rows scaled to length one after the
             translation. Both codes hand this problem to liblinear, which stops at a tolerance of 1e-4, up to 1.3e-3

@@ -3,7 +3,7 @@
     dot      s_c(f) = <f, w_c> + b_c                                               (1)
     cosine   s_c(f) = scale <f, w_c> / (|f| |w_c|)                                 (2)
 
-`update` trains by softmax regression (`linear_classifiers.py`) over all classes seen so far, on the rows of the task
+`update` trains by softmax regression (`linear_models.py`) over all classes seen so far, on the rows of the task
 alone. On one task that holds all classes this is the linear probe. On several it is the classifier that is merely
 fine-tuned: without rows of old classes it forgets them, which is why the other heads exist.
 """

@@ -3,207 +3,145 @@
 A feature extractor that is frozen after the first task knows only what the first classes taught it. FPCIL draws
 images of the classes to come from a text-to-image model, by their names, before the first training:
 
-    1. train extractor and classifier on real images of the first classes and synthetic images of the future
+    1. train extractor and output layer on real images of the first classes and synthetic images of the future
        ones, under one cross-entropy over both,
-    2. drop the classifier's columns of the future classes,
+    2. drop the output layer's columns of the future classes,
     3. freeze the extractor and run an exemplar-free head on the real images of every task.
 
 No synthetic image is replayed or tested on, and a future class is learned from its real images when its task
-comes. With no future rows the same code is the plain method that FPCIL is compared with; with real images of the
-future classes it is an upper bound. The paper's recipe of the joint training is not public; ours is in the configs.
+comes. Here step 1 wraps any learner, whose first training it changes; with `learners.frozen` it is the paper's method.
+The paper's recipe of the joint training is not public; ours is in the configs.
 """
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any
 
-import flax.linen as nn
 import flax.struct
-import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 from jax import Array
 
-from jaxcil import keys
-from jaxcil.data.augmentation import augmentation as augment
+from jaxcil.data.augmentation import augmentation
 from jaxcil.data.augmentation.augmentation import Augmentation
-from jaxcil.extractors.output_layer import Classifier, Linear
-from jaxcil.training.learner import Phase, Task
-from jaxcil.training.optimizer import SGD, moving_average
-
-
-class Images(NamedTuple):
-    """The resident data set: real training images, then the images that future-proof."""
-
-    images: Array  # uint8 [N, H, W, 3]
-    labels: Array  # int32 [N], positions in the class order; from C on, classes that will never come
-    synthetic: Array | None = None  # bool [N]; None where all are real
-
-
-class FPCILState(NamedTuple):
-    """After a task: a frozen extractor with its first classifier, and a head."""
-
-    variables: Any  # "params" and "batch_stats" of the network
-    classifier: Any  # parameters; zero where the first training had no such class, or a future one
-    head: Any
-
-
-class ExtractorState(NamedTuple):
-    """While the extractor trains."""
-
-    variables: Any
-    classifier: Any
-    average: Any  # of variables and classifier, or None
-    trained: Array  # [C + other classes] bool, the columns that the cross-entropy is over
-    optimizer: Any
-    step: Array  # [] int32
+from jaxcil.training.learner import Batch, Fit, Part, Phase, Task, Training, whole
 
 
 @flax.struct.dataclass
 class FPCIL:
-    """A learner: a future-proof extractor, frozen after task 0, and a head on its features.
+    """A learner whose first training sees a task's auxiliary rows as well.
 
     Attributes:
-      data: resident data set that tasks and `future_rows` point into.
-      future_rows: int32 [F], rows of images of future classes; -1 pads, so plain is all -1.
-      head: any head of `jaxcil.heads`.
-      optimizer: of the extractor's training.
-      augmentation: random changes of training images.
-      synthetic_augmentation: those of synthetic ones; None changes them alike.
-      label_smoothing: share of the target that is spread over the trained classes, in [0, 1).
-      synthetic_weight: weight of a synthetic image in the loss, a real one having 1.
-      average_decay: of a moving average of weights and batch statistics, which is then what is frozen; None: none.
-      num_classes: C, of all tasks.
-      network: a module images [B, H, W, 3] -> features [B, D] with batch statistics.
-      steps: optimiser steps of the extractor's training.
-      classifier: the layer that the extractor is trained under.
-      other_classes: classes of future rows that will never come; they have labels from C on.
+      learner: any learner. It drops the columns of classes that have not come at the end of its training.
+      loss_weight: weight of an auxiliary image in the classification loss, a real one having 1; None: 1, at no cost.
+      batch_fraction: of a batch, auxiliary images; None: real and auxiliary rows are shuffled together.
+      augmentation: of real images, where auxiliary ones are to stay as they are; None: the learner augments all alike.
     """
 
-    data: Images
-    future_rows: Array
-    head: Any
-    optimizer: SGD
-    num_classes: int = flax.struct.field(pytree_node=False)
-    network: nn.Module = flax.struct.field(pytree_node=False)
-    steps: int = flax.struct.field(pytree_node=False)
-    augmentation: Augmentation = Augmentation()
-    synthetic_augmentation: Augmentation | None = None
-    label_smoothing: Array | float = 0.0
-    synthetic_weight: Array | float = 1.0
-    average_decay: Array | float | None = None
-    classifier: Classifier = flax.struct.field(pytree_node=False, default=Linear())
-    other_classes: int = flax.struct.field(pytree_node=False, default=0)
+    learner: Any
+    loss_weight: Array | float | None = None
+    batch_fraction: float | None = flax.struct.field(pytree_node=False, default=None)
+    augmentation: Augmentation | None = flax.struct.field(pytree_node=False, default=None)
 
-    def init(self, key: Array, example_images: Array) -> FPCILState:
-        """Random weights; images [B, H, W, 3] float32 give the shapes."""
-        variables = self.network.init(keys.purpose_key(key, "initial weights"), example_images)
-        feature_dim = self.features(variables, example_images).shape[-1]
-        outputs = self.num_classes + self.other_classes
-        classifier = self.classifier.init(keys.purpose_key(key, "classifier"), feature_dim, outputs)
-        head = self.head.init(self.num_classes, feature_dim, keys.purpose_key(key, "head"))
-        return FPCILState(variables, classifier, head)
+    @property
+    def frozen_after(self) -> int | None:
+        """The learner's."""
+        return self.learner.frozen_after
+
+    @property
+    def reading_names(self) -> tuple[str, ...]:
+        """The learner's."""
+        return self.learner.reading_names
+
+    @property
+    def logit_readings(self) -> tuple[str, ...]:
+        """The learner's."""
+        return getattr(self.learner, "logit_readings", ())
+
+    def init(self, key: Array, example_images: Array) -> Any:
+        """The learner's state."""
+        return self.learner.init(key, example_images)
 
     def phases(self, task_index: int) -> tuple[Phase, ...]:
-        """Task 0 trains the extractor, then every task fits the head."""
-        fit = Phase(
-            "head", self._fit_head, _no_step, lambda head, state, task: state._replace(head=head), steps=0
-        )
-        if task_index:
-            return (fit,)
-        return (Phase("extractor", self.begin, self.step, self.end, steps=self.steps), fit)
+        """The learner's; the first training of task 0 sees auxiliary images."""
+        phases, first = [], task_index == 0
+        for phase in map(_passed_on, self.learner.phases(task_index)):
+            if first and isinstance(phase, Training):
+                phase, first = (
+                    phase._replace(parts=_with_auxiliary(phase.parts), step=_weighted(phase.step)),
+                    False,
+                )
+            phases.append(phase)
+        return tuple(phases)
 
-    def scores(self, state: FPCILState, images: Array) -> Array:
-        """Scores [B, C] of images [B, H, W, 3] in [-1, 1]; -inf for classes not seen."""
-        return self.head.scores(state.head, self.features(state.variables, images))
+    def features(self, state: Any, images: Array) -> Array:
+        """The learner's features [B, D]."""
+        return self.learner.features(state, images)
 
-    def features(self, variables: Any, images: Array) -> Array:
-        """Features [B, D] float32 of the extractor as it stands."""
-        return self.network.apply(variables, images).astype(jnp.float32)  # type: ignore[union-attr]
+    def readings(self, state: Any, features: Array) -> dict[str, Array]:
+        """The learner's readings."""
+        return self.learner.readings(state, features)
 
-    def begin(self, state: FPCILState, task: Task, key: Array) -> ExtractorState:
-        """The state before the extractor's first step."""
-        del key  # weights are drawn by `init`
-        outputs = self.num_classes + self.other_classes
-        future = jnp.where(self.future_rows < 0, outputs, self.data.labels[self.future_rows])
-        trained = jnp.pad(task.new, (0, self.other_classes)).at[future].set(True, mode="drop")
-        parameters = (state.variables["params"], state.classifier)
-        optimizer = self.optimizer.build(self.steps).init(parameters)
-        average = None if self.average_decay is None else (state.variables, state.classifier)
-        return ExtractorState(state.variables, state.classifier, average, trained, optimizer, jnp.int32(0))
-
-    def step(
-        self, state: ExtractorState, batch: Images, key: Array
-    ) -> tuple[ExtractorState, dict[str, Array]]:
-        """One step on uint8 images [B, H, W, 3] of trained classes."""
-        images = self._augmented(batch, key)
-        weights = jnp.ones(len(batch.labels))
-        if batch.synthetic is not None:
-            weights = jnp.where(batch.synthetic, self.synthetic_weight, weights)
-
-        def loss(parameters: tuple[Any, Any]) -> tuple[Array, tuple[Any, Array]]:
-            params, classifier = parameters
-            features, changed = self.network.apply(
-                {"params": params, "batch_stats": state.variables["batch_stats"]},
-                images,
-                train=True,
-                mutable=["batch_stats"],
-            )
-            logits = self.classifier.logits(classifier, features.astype(jnp.float32))
-            logits = jnp.where(state.trained[None], logits, -jnp.inf)
-            losses = smoothed_cross_entropy(logits, batch.labels, state.trained, self.label_smoothing)
-            value = (weights * losses).sum() / weights.sum()
-            return value, (changed["batch_stats"], jnp.mean(logits.argmax(-1) == batch.labels))
-
-        parameters = (state.variables["params"], state.classifier)
-        (value, (batch_stats, accuracy)), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
-        updates, optimizer = self.optimizer.build(self.steps).update(gradient, state.optimizer, parameters)
-        updated: Any = optax.apply_updates(parameters, updates)
-        variables = {"params": updated[0], "batch_stats": batch_stats}
-        average = state.average
-        if self.average_decay is not None:
-            average = moving_average(average, (variables, updated[1]), state.step, self.average_decay)
-        state = ExtractorState(variables, updated[1], average, state.trained, optimizer, state.step + 1)
-        return state, {"loss": value, "accuracy": accuracy}
-
-    def end(self, train_state: ExtractorState, state: FPCILState, task: Task) -> FPCILState:
-        """Freezes the extractor and drops the classifier's columns of the future classes."""
-        variables, classifier = self.frozen(train_state)
-        first = jnp.pad(task.new, (0, self.other_classes))
-        return state._replace(variables=variables, classifier=self.classifier.keep(classifier, first))
-
-    def frozen(self, train_state: ExtractorState) -> tuple[Any, Any]:
-        """Variables of the network and parameters of the classifier that a training leaves behind."""
-        if train_state.average is not None:
-            return train_state.average
-        return train_state.variables, train_state.classifier
-
-    def _augmented(self, batch: Images, key: Array) -> Array:
-        images = augment.to_float(batch.images)
-        changed = self.augmentation(key, images)
-        if batch.synthetic is None or self.synthetic_augmentation is None:
-            return changed
-        other = self.synthetic_augmentation(key, images)
-        return jnp.where(batch.synthetic[:, None, None, None], other, changed)
-
-    def _fit_head(self, state: FPCILState, task: Task, key: Array) -> Any:
-        images = augment.to_float(self.data.images[task.rows])
-        labels = jnp.where(task.rows < 0, -1, self.data.labels[task.rows])
-        return self.head.update(state.head, self.features(state.variables, images), labels, key)
+    def scores(self, state: Any, images: Array) -> Array:
+        """The learner's scores [B, C]."""
+        return self.learner.scores(state, images)
 
 
-def smoothed_cross_entropy(logits: Array, labels: Array, trained: Array, smoothing: Array | float) -> Array:
-    """Cross-entropy [B] against (1 - smoothing) one-hot + smoothing / n over the n trained classes.
-
-    Args:
-      logits: [B, C], -inf for classes that are not trained.
-      labels: int32 [B].
-      trained: bool [C].
-      smoothing: in [0, 1).
-    """
-    log_p = jax.nn.log_softmax(logits)
-    own = -jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-    spread = -jnp.where(trained[None], log_p, 0).sum(-1) / trained.sum()
-    return (1 - smoothing) * own + smoothing * spread
+def fpcil(
+    learner: Any,
+    *,
+    loss_weight: Array | float | None = None,
+    batch_fraction: float | None = None,
+    augmentation: Augmentation | None = None,
+) -> FPCIL:
+    """A learner whose first training is future-proofed; arguments as the attributes of `FPCIL`."""
+    return FPCIL(learner, loss_weight, batch_fraction, augmentation)
 
 
-def _no_step(train_state: Any, batch: Any, key: Array) -> Any:
-    raise AssertionError("a phase of no steps takes none")
+@functools.lru_cache(maxsize=256)
+def _inner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of a phase, called with the learner inside; one object for each function, so that it compiles once."""
+
+    def call(outer: FPCIL, *arguments: Any) -> Any:
+        return function(outer.learner, *arguments)
+
+    return call
+
+
+def _passed_on(phase: Phase) -> Phase:
+    """A phase of the learner inside as a phase of the one around it."""
+    if isinstance(phase, Fit):
+        start = None if phase.start is None else _inner(phase.start)
+        return phase._replace(rows=_inner(phase.rows), fit=_inner(phase.fit), start=start)
+    return phase._replace(
+        parts=_inner(phase.parts), begin=_inner(phase.begin), step=_inner(phase.step), end=_inner(phase.end)
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _with_auxiliary(parts: Callable[..., tuple[Part, ...]]) -> Callable[..., tuple[Part, ...]]:
+    def mixed(learner: FPCIL, state: Any, task: Task, key: Array) -> tuple[Part, ...]:
+        first, *others = parts(learner, state, task, key)
+        auxiliary = whole(task.auxiliary)
+        if learner.batch_fraction is None:
+            return (first._replace(rows=np.concatenate([whole(first.rows), auxiliary])), *others)
+        size = first.size + sum(part.size for part in others)
+        places = min(max(1, round(learner.batch_fraction * size)), first.size - 1)
+        return (first._replace(size=first.size - places), *others, Part(auxiliary, places))
+
+    return mixed
+
+
+@functools.lru_cache(maxsize=256)
+def _weighted(step: Callable[..., Any]) -> Callable[..., Any]:
+    def weighted(learner: FPCIL, train_state: Any, batch: Batch, key: Array) -> tuple[Any, dict[str, Array]]:
+        if learner.loss_weight is not None:
+            weights = jnp.where(batch.auxiliary, learner.loss_weight, batch.classify)
+            batch = batch._replace(classify=weights)
+        if learner.augmentation is not None:
+            images = augmentation.to_float(batch.images)
+            real = learner.augmentation(key, images)
+            batch = batch._replace(images=jnp.where(batch.auxiliary[:, None, None, None], images, real))
+        return step(learner, train_state, batch, key)
+
+    return weighted

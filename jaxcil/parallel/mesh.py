@@ -1,8 +1,8 @@
 """The one place that names devices and mesh axes.
 
 One mesh of two axes: "sweep" holds runs that share nothing (seeds, hyperparameters), "data" the images of
-a batch. Training uses all devices of all processes, generation those of its own process, since processes
-share that work without talking. The axes are Auto: the compiler propagates shardings from the inputs.
+a batch. Training uses all devices of all processes; generation uses those of its own process, since processes
+share that work without communicating. The axes are Auto: the compiler propagates shardings from the inputs.
 """
 
 import math
@@ -22,7 +22,7 @@ from jaxcil.errors import InputError
 
 SWEEP, DATA = "sweep", "data"
 MOST_CPU_DEVICES = 8
-CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")  # microseconds of every so many, or "max"
+CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time (or "max") and of the period
 
 
 def one_device_per_core() -> None:
@@ -31,16 +31,16 @@ def one_device_per_core() -> None:
     XLA's CPU compiler has kernels for convolutions that take one thread each, so that a training on one device leaves
     the other cores idle: of two cores, one device takes 1.6 times as long for a step of ResNet-32 as two
     (`jaxcil benchmark train` with JAX_NUM_CPU_DEVICES=1 and without). Every device has a copy of what it computes with.
-    There must not be more devices than cores, or collectives wait for each other for ever. What JAX_NUM_CPU_DEVICES
-    or XLA_FLAGS say of the number stands.
+    There must not be more devices than cores, or collectives wait for each other for ever. A number that is set by
+    JAX_NUM_CPU_DEVICES or XLA_FLAGS is kept.
     """
-    told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not told and jax.config.jax_num_cpu_devices < 0:  # type: ignore[attr-defined]
+    is_set = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not is_set and jax.config.jax_num_cpu_devices < 0:  # type: ignore[attr-defined]
         jax.config.update("jax_num_cpu_devices", min(_cores(), MOST_CPU_DEVICES))
 
 
 def _cores() -> int:
-    """Cores that this process may use: of those it sees, no more than a container is given time on."""
+    """Cores that this process may use: those that it sees, at most as many as its container's quota of CPU time."""
     seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = CPU_QUOTA.read_text().split()
@@ -63,27 +63,47 @@ def training_mesh(
     Args:
       runs: length of the leading axis of the training state.
       devices: those to use; None takes all of all processes.
-      batch_size: of a run. Of CPUs, which are as many as there are cores, some are left idle where they do not divide
-        it; other devices are too dear for that.
-      resident: bytes that every device holds. As many CPUs are left idle as would fill more than half of the memory.
+      batch_size: of a run. CPU devices that do not divide it are left idle; on accelerators this is an error.
+      resident: bytes that every device holds. CPU devices are dropped until the copies fit in half of the memory.
 
     Raises:
       InputError: the batch does not divide over the devices.
     """
     devices = jax.devices() if devices is None else devices
-    if jax.process_count() == 1 and devices[0].platform == "cpu":
+    if _may_be_idle(devices):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         devices = devices[: max(1, memory // 2 // max(resident, 1))]
         if batch_size is not None:
             fitting = (n for n in range(len(devices), 0, -1) if batch_size % (n // math.gcd(runs, n)) == 0)
             devices = devices[: next(fitting)]
+    elif batch_size is not None:
+        _check_divides(batch_size, runs, devices)
     sweep = math.gcd(runs, len(devices))
-    if batch_size is not None and batch_size % (len(devices) // sweep):
-        raise InputError(
-            f"a batch of {batch_size} images does not divide over {len(devices) // sweep} devices; take a multiple"
-        )
     shape = (sweep, len(devices) // sweep)
     return jax.make_mesh(shape, (SWEEP, DATA), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def check_batch(runs: int, batch_size: int) -> None:
+    """Refuses a batch that `training_mesh` would refuse for this number of runs on all devices.
+
+    Raises:
+      InputError: the batch does not divide over the devices.
+    """
+    if not _may_be_idle(jax.devices()):
+        _check_divides(batch_size, runs, jax.devices())
+
+
+def _may_be_idle(devices: list[Any]) -> bool:
+    """Whether some devices may be left out: those of one process on a CPU, where they are cores."""
+    return jax.process_count() == 1 and devices[0].platform == "cpu"
+
+
+def _check_divides(batch_size: int, runs: int, devices: list[Any]) -> None:
+    shared = len(devices) // math.gcd(runs, len(devices))
+    if batch_size % shared:
+        raise InputError(
+            f"a batch of {batch_size} images does not divide over {shared} devices; take a multiple"
+        )
 
 
 def generation_mesh(devices: list[Any] | None = None) -> Mesh:
@@ -118,7 +138,7 @@ def everywhere(mesh: Mesh) -> NamedSharding:
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:
-    """Puts every array of a pytree where the sharding says; of several processes, each gives the same arrays."""
+    """Places every array of a pytree by a sharding; each of several processes passes the same arrays."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
@@ -134,7 +154,7 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
 
 
 def on_host(tree: Any) -> Any:
-    """Every array of a pytree as NumPy's, also those that lie on devices of several processes, which all must ask."""
+    """Every array of a pytree as a NumPy array; if devices of several processes hold it, all of them must call this."""
 
     def get(leaf: Any) -> np.ndarray:
         if isinstance(leaf, Array) and not leaf.is_fully_addressable:
@@ -153,20 +173,20 @@ def device_kind() -> str:
 
 
 def platform(mesh: Mesh) -> str:
-    """What all devices of a mesh are: "cpu", "gpu" or "tpu"."""
+    """The platform of a mesh: "cpu", "gpu" or "tpu"."""
     return mesh.devices.flat[0].platform
 
 
 def compute_capability(mesh: Mesh) -> float:
-    """Of NVIDIA's GPUs in a mesh: 8.0 is Ampere, 9.0 Hopper. 0 for all other devices."""
+    """The compute capability of a mesh of NVIDIA GPUs (8.0 is Ampere, 9.0 Hopper); 0 for all other devices."""
     version = str(getattr(mesh.devices.flat[0], "compute_capability", ""))
     return float(version) if re.fullmatch(r"\d+\.\d+", version) else 0.0  # AMD's has letters, if any
 
 
 def places_here(mesh: Mesh, batch_size: int) -> range:
-    """Which places of every batch the devices of this process hold, so that it reads no other images.
+    """The places of every batch that the devices of this process hold, so that it reads no other images.
 
-    Where a process has devices of several runs, those may hold places that lie apart; what lies between is read too.
+    The devices of several runs may hold places that are not adjacent; the places between them are read too.
 
     Args:
       mesh: of a training.
@@ -174,12 +194,12 @@ def places_here(mesh: Mesh, batch_size: int) -> range:
     """
     here = jax.process_index()
     mine = [place for (_, place), device in np.ndenumerate(mesh.devices) if device.process_index == here]
-    share = batch_size // data_devices(mesh)
-    return range(share * min(mine), share * (max(mine) + 1))
+    size = batch_size // data_devices(mesh)
+    return range(size * min(mine), size * (max(mine) + 1))
 
 
 def place_here(tree: Any, mesh: Mesh, batch_size: int) -> Any:
-    """Puts the batches of a chunk of steps where `per_step_and_image` says, each process what it has read of them.
+    """Places the batches of a chunk of steps as `per_step_and_image` does, each process those that it has read.
 
     Args:
       tree: pytree of arrays [steps, B', ...] on the host, of the places that `places_here` names.
@@ -215,8 +235,8 @@ def shard_batch(mesh: Mesh, batch: Array | Any) -> Any:
 def over_images(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of arrays [B, ...] that each device calls with its own images, for kernels that no compiler splits.
 
-    The compiler spreads an operation over devices if it knows it from inside; of a Pallas kernel it would gather the
-    batch. B must be a multiple of `data_devices`.
+    The compiler partitions only operations that it knows; for a Pallas kernel it would gather the batch. B must be a
+    multiple of `data_devices`.
     """
     devices = data_devices(mesh)
 

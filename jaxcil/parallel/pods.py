@@ -1,21 +1,23 @@
-"""Ahead-of-time compilation for a TPU pod, by the real compiler, on a machine that has no TPU.
+"""Ahead-of-time compilation for a TPU pod with the real compiler, on a machine without a TPU; FLOPs of a function.
 
-libtpu (the extra "tpu") describes the chips of a pod and compiles for them. What it says of a program's memory,
-work and collectives is what a pod would meet; how long a program takes is known only where it runs. Set before
-jax starts (`jaxcil plan-pod` does): JAX_PLATFORMS=cpu, or jax looks for a TPU, and TPU_SKIP_MDS_QUERY=1, or libtpu
-asks the network for one, for minutes.
+libtpu (the extra "tpu") describes a pod's chips and compiles for them. The memory, work and collectives that it reports
+are those of the program on a pod; the time is known only where it runs. Set before jax starts (`jaxcil plan-pod` does
+so): JAX_PLATFORMS=cpu, or jax looks for a TPU, and TPU_SKIP_MDS_QUERY=1, or libtpu asks the network for one, for
+minutes.
 """
 
 import collections
 import importlib.metadata
 import importlib.util
+import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import topologies
+from jax.extend import core
 from jax.sharding import Mesh, NamedSharding
 
 from jaxcil.errors import InputError, unknown_name
@@ -31,10 +33,10 @@ class Chip(NamedTuple):
 
     peak: float  # bf16 FLOP/s
     memory: int  # bytes that programs may use
-    slices: tuple[str, ...]  # the pods that it comes in
+    slices: tuple[str, ...]  # topologies
 
 
-# Peaks: cloud.google.com/tpu/docs, the page of each version. Memory: what the compiler (libtpu 0.0.42) names as
+# Peaks: cloud.google.com/tpu/docs, the page of each version. Memory: what the compiler (libtpu 0.0.42) reports as
 # available when a program exceeds it, of 16, 32 and 95 GB. v4 is absent: this libtpu describes each of its chips as
 # two devices, of which jax makes no mesh.
 CHIPS = {
@@ -49,24 +51,24 @@ EXHAUSTED = "RESOURCE_EXHAUSTED"
 
 
 class Program(NamedTuple):
-    """What the compiler says of a program; all numbers are those of one chip."""
+    """The compiler's figures for a program, per chip."""
 
     arguments: int  # bytes, as are the next three
     temporaries: int
     output: int
     code: int
     flops: float  # by XLA's count, with the body of a loop once: see `flops`
-    collectives: dict[str, int]  # how many of each name stand in the program
-    seconds: float  # that compiling took
+    collectives: dict[str, int]  # number of each by name
+    seconds: float  # compile time
 
     @property
     def memory(self) -> int:
-        """Bytes in all."""
+        """Total bytes."""
         return self.arguments + self.temporaries + self.output + self.code
 
 
 class OutOfMemory(InputError):
-    """The compiler found no way to fit a program into a chip."""
+    """A program does not fit into a chip's memory."""
 
 
 def pod(topology: str) -> tuple[Chip, Mesh]:
@@ -88,21 +90,21 @@ def pod(topology: str) -> tuple[Chip, Mesh]:
             'compiling for a TPU needs libtpu, which is not installed: pip install "jaxcil[tpu]"'
         )
     sides = [int(side) for side in shape.split("x")]
-    # libtpu takes hosts to have 2 x 2 chips, unless told
+    # libtpu assumes hosts of 2 x 2 chips by default
     bounds = {"chips_per_host_bounds": (1, 1, 1)} if max(sides) == 1 else {}
     described = topologies.get_topology_desc(platform="tpu", topology_name=topology, **bounds)
     return CHIPS[kind], mesh.generation_mesh(list(described.devices))
 
 
 def abstract(tree: Any, sharding: NamedSharding) -> Any:
-    """The shapes of a pytree of arrays (or of shapes), to be placed as the sharding says."""
+    """The shapes of a pytree of arrays (or of shapes), with a sharding."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
 
 def compile_ahead(function: Callable[..., Any], *arguments: Any) -> Program:
     """Compiles a function for the devices that its arguments are placed on.
 
-    Arguments that it does not read count too: a chip that is handed a model holds all of it.
+    Arguments that it does not read count too: a chip that is given a model holds all of it.
 
     Args:
       function: of pytrees.
@@ -126,12 +128,12 @@ def compile_ahead(function: Callable[..., Any], *arguments: Any) -> Program:
 
 
 def largest_batch(memory: dict[int, int], available: int) -> int:
-    """The batch at which a line through the memory of two others meets what there is.
+    """The batch at which a line through the memory of two others reaches the available memory.
 
-    The compiler trades work for memory where that gets scarce, so the true one may be larger.
+    The compiler trades work for memory when memory is scarce, so the true one may be larger.
 
     Args:
-      memory: bytes by batch, of two.
+      memory: bytes by batch, for two batches.
       available: bytes.
     """
     (small, least), (large, most) = sorted(memory.items())
@@ -141,13 +143,30 @@ def largest_batch(memory: dict[int, int], available: int) -> int:
 
 
 def collectives(text: str) -> dict[str, int]:
-    """How many of each collective stand in the text of a compiled program."""
+    """The number of each collective in the text of a compiled program."""
     return dict(collections.Counter(COLLECTIVE.findall(text)))
 
 
 def compiler() -> dict[str, str]:
-    """Versions of what compiles."""
+    """Versions of the compiler's packages."""
     return {name: importlib.metadata.version(name) for name in ("jax", "libtpu")}
+
+
+def flops(function: Callable[..., Any], *arguments: Any) -> int:
+    """Floating-point operations of one call: its convolutions and matrix products, counted without running it.
+
+    The rule is that of torch's FlopCounterMode: two per multiplication and its addition, nothing for anything else, and
+    a convolution over padding counts like one over pixels. XLA's own count (`cost_analysis`) knows neither the length
+    of a loop nor the work of a library call inside a compiled program.
+
+    Args:
+      function: traced, not run; of the branches of a `cond` the most expensive counts.
+      *arguments: arrays, or `jax.ShapeDtypeStruct`s in their place.
+
+    Raises:
+      ValueError: work is done in a loop whose length is known only when it runs, or in a handwritten kernel.
+    """
+    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _described(compiled: Any, seconds: float) -> Program:
@@ -161,3 +180,34 @@ def _described(compiled: Any, seconds: float) -> Program:
         collectives=collectives(compiled.as_text()),
         seconds=seconds,
     )
+
+
+def _count(jaxpr: core.Jaxpr) -> int:
+    return sum(_equation(equation) for equation in jaxpr.eqns)
+
+
+def _equation(equation: Any) -> int:
+    name, parameters = equation.primitive.name, equation.params
+    if name == "dot_general":
+        ((contracted, _), _) = parameters["dimension_numbers"]
+        left = equation.invars[0].aval.shape
+        return 2 * equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+    if name == "conv_general_dilated":
+        kernel, out_axis = equation.invars[1].aval, parameters["dimension_numbers"].rhs_spec[0]
+        return 2 * equation.outvars[0].aval.size * kernel.size // kernel.shape[out_axis]
+    inner = [_count(jaxpr) for jaxpr in _inside(parameters)]
+    if name == "cond":
+        return max(inner)
+    if name in ("while", "pallas_call") and sum(inner):
+        raise ValueError(f"the program does not say how often a {name} does its work")
+    return sum(inner) * parameters.get("length", 1)  # of a scan
+
+
+def _inside(parameters: dict[str, Any]) -> Iterator[core.Jaxpr]:
+    """The programs that an operation holds."""
+    for value in parameters.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, core.Jaxpr):
+                yield item

@@ -1,10 +1,11 @@
-"""The one training loop: steps in chunks, one compiled scan a chunk, a checkpoint after each.
+"""The one training loop: steps in chunks, one compiled scan per chunk, a checkpoint after each.
 
-A phase's step is written for one run. Here it gets an axis of runs (seeds), batches drawn by row number from
-a data set that lies on the device, or read from the disk by each process for its devices, and a scan over a
-fixed number of steps; the steps by which the last chunk is too long are masked, so a phase of any length
-compiles once. What is saved after a chunk is the whole training state and the number of steps done; batches
-and keys follow from that number, so going on gives the same bits.
+A phase's step is written for one run. Here it gets an axis of runs (seeds), batches drawn by row number from a pool of
+images on the device, or read from the disk by each process for its devices, and a scan over a fixed number of steps;
+the steps by which the last chunk is too long are masked, so a phase of any length compiles once. The learner is an
+argument of the compiled chunk: another value of one of its leaves compiles nothing. What is saved after a chunk is the
+whole training state and the number of steps done; batches and keys follow from that number, so a resumed training
+gives the same bits.
 """
 
 import functools
@@ -21,12 +22,13 @@ from jaxcil.data import batches
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh as meshes
 from jaxcil.parallel import sweep
+from jaxcil.training.learner import Part
 
 
 class Checkpoints(Protocol):
     """Where states are kept between chunks; `training.checkpoint.Checkpoints` is one."""
 
-    def save(self, step: int, tree: Any) -> None:
+    def save(self, step: int, tree: Any, /) -> None:
         """Keeps the state after that many steps."""
         ...
 
@@ -35,12 +37,21 @@ class Checkpoints(Protocol):
         ...
 
 
+class Clock(NamedTuple):
+    """Where a step is in its training; all int32 []."""
+
+    step: Array  # steps before this one
+    steps: Array  # of the whole training
+    epoch: Array  # passes over the first part before this step
+    epochs: Array  # of the whole training, the last one perhaps not whole
+
+
 class Report(NamedTuple):
-    """What the loop tells after a chunk."""
+    """What the loop reports after a chunk."""
 
     done: int  # steps done, of
     total: int
-    metrics: dict[str, np.ndarray]  # mean over the chunk's steps, a number a run
+    metrics: dict[str, np.ndarray]  # mean over the chunk's steps, a number per run
 
     @property
     def means(self) -> dict[str, float]:
@@ -62,30 +73,51 @@ def begin(function: Callable[..., Any], *arguments: Any) -> Any:
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})(*arguments)
 
 
-def program(step: Callable[..., Any], policy: sweep.Policy = "vmap") -> Callable[..., Any]:
-    """Compiles a phase's step for chunks of several runs; made once and used for every training of this step.
+def program(
+    step: Callable[..., Any],
+    policy: sweep.Policy = "vmap",
+    shared: Any = None,
+    batch: Callable[[Any, Clock], Any] = lambda taken, clock: taken,
+) -> Callable[..., Any]:
+    """Compiles a step for chunks of several runs; made once and used for every training with this step.
 
     Args:
-      step: of a Phase: (train_state, batch, key) -> (train_state, metrics), for one run.
+      step: (learner, train_state, batch, key) -> (train_state, metrics), for one run.
       policy: how the axis of runs is executed.
+      shared: as in `sweep.over_runs`: which leaves of the learner have an axis of runs; by default no leaf has one.
+      batch: what a step gets, of the rows [B] of the data and of the clock.
 
     Returns:
-      A jitted function (train_states, data, rows, keys [runs], first, total) -> (train_states, metrics [S, runs])
-      that does steps first ... first + S - 1 as far as they lie below total. Rows [S, runs, B] are of data [N, ...];
-      where they are None, data [S, B, ...] are the batches themselves, the same for all runs.
+      A jitted function (learner, train_states, data, rows, keys [runs], first, total, steps_per_epoch) ->
+      (train_states, metrics [S, runs]) that does steps first ... first + S - 1 as far as they are below total. Rows
+      [S, runs, B] are of data [N, ...]; where they are None, data [S, B, ...] are the batches themselves, the same for
+      all runs.
     """
-    steps = sweep.over_runs(step, policy)
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def chunk(states: Any, data: Any, rows: Array | None, run_keys: Array, first: Array, total: Array) -> Any:
+    @functools.partial(jax.jit, donate_argnums=1)
+    def chunk(
+        learner: Any,
+        states: Any,
+        data: Any,
+        rows: Array | None,
+        run_keys: Array,
+        first: Array,
+        total: Array,
+        per_epoch: Array,
+    ) -> Any:
         def body(states: Any, numbered: tuple[Array, Any]) -> tuple[Any, Any]:
             number, given = numbered
+            clock = Clock(number, total, number // per_epoch, -(-total // per_epoch))
             step_keys = jax.vmap(lambda key: keys.fold(key, number))(run_keys)
             if rows is None:
-                batch = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(run_keys), *leaf.shape)), given)
+                taken = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(run_keys), *leaf.shape)), given)
             else:
-                batch = batches.take(data, given)
-            new, metrics = steps(states, batch, step_keys)
+                taken = batches.take(data, given)
+
+            def one(learner: Any, state: Any, taken: Any, key: Array) -> Any:
+                return step(learner, state, batch(taken, clock), key)
+
+            new, metrics = sweep.over_runs(one, policy, shared)(learner, states, taken, step_keys)
             return jax.tree.map(lambda a, b: jnp.where(number < total, a, b), new, states), metrics
 
         given = data if rows is None else rows
@@ -95,63 +127,43 @@ def program(step: Callable[..., Any], policy: sweep.Policy = "vmap") -> Callable
     return chunk
 
 
-def _resident(
-    rows: np.ndarray | Sequence[batches.Part], runs: int, batch_size: int
-) -> Callable[..., np.ndarray]:
-    """A function (batch keys, first, count) -> rows [S, runs, B] of a resident data set."""
-    parts = [batches.Part(rows, batch_size)] if isinstance(rows, np.ndarray) else list(rows)
-    if sum(part.size for part in parts) != batch_size:
-        raise ValueError(f"parts of {[part.size for part in parts]} rows do not make a batch of {batch_size}")
-    every = [np.broadcast_to(np.asarray(rows, np.int32), (runs, np.shape(rows)[-1])) for rows, _ in parts]
-    sizes = [part.size for part in parts]
-
-    def draw(batch_keys: Sequence[Array], first: int, count: int) -> np.ndarray:
-        of_runs = [
-            batches.mixed_schedule(key, [rows[run] for rows in every], sizes, first, count)
-            for run, key in enumerate(batch_keys)
-        ]
-        return np.stack(of_runs, axis=1)
-
-    return draw
-
-
 def train(
     chunk_program: Callable[..., Any],
+    learner: Any,
     states: Any,
     data: Any,
-    rows: np.ndarray | Sequence[batches.Part],
+    parts: Sequence[Sequence[Part]],
     run_keys: Array,
     *,
     steps: int,
-    batch_size: int,
     chunk: int,
     mesh: jax.sharding.Mesh | None = None,
     checkpoints: Checkpoints | None = None,
     tell: Callable[[Report], None] = lambda report: None,
 ) -> Any:
-    """Trains all runs side by side and gives their states after the last step.
+    """Trains all runs next to each other and gives their states after the last step.
 
     Args:
       chunk_program: from `program`.
+      learner: first argument of the step.
       states: training states with a leading axis of runs; they are donated.
       data: pytree of arrays [N, ...], the resident data set; or a function (first, count) that gives the batches of
         those steps, the same for all runs: a pytree [count, B', ...] on the host, of the places that
         `mesh.places_here` names.
-      rows: int32 [R] or [runs, R], the rows to train on; -1 pads. Or parts that fill a fixed share of each batch.
-        A data set that is a function has none: its batches are what it gives.
-      run_keys: [runs], one key a run: for its batches and its steps.
+      parts: of each run, what a batch is made of; sizes are alike in all runs. Where data is a function, only the sizes
+        count, and the number of the first part's rows, which is an epoch.
+      run_keys: [runs], one key per run: for its batches and its steps.
       steps: optimiser steps.
-      batch_size: B of every run.
       chunk: steps between two checkpoints.
       mesh: None takes `training_mesh` for this batch.
-      checkpoints: where to keep states, and to go on from.
+      checkpoints: where states are kept, and resumed from.
       tell: called after every chunk, once its state is kept.
 
     Raises:
-      InputError: when the batch does not divide over the devices.
-      FloatingPointError: when a metric stops being finite.
+      InputError: the batch does not divide over the devices.
+      FloatingPointError: a metric is not finite.
     """
-    runs = len(run_keys)
+    runs, batch_size = len(run_keys), sum(part.size for part in parts[0])
     mesh = meshes.training_mesh(runs, batch_size=batch_size) if mesh is None else mesh
     if batch_size % meshes.data_devices(mesh):
         raise InputError(
@@ -160,33 +172,46 @@ def train(
         )
     done, states = (checkpoints.restore(states) if checkpoints else None) or (0, states)
     states = meshes.place(states, meshes.per_run(mesh))
-    draw = None
-    if not callable(data):
+    resident = not callable(data)
+    if resident:
         data = meshes.place(data, meshes.everywhere(mesh))
-        draw = _resident(rows, runs, batch_size)
+    per_epoch = batches.steps_per_epoch(np.asarray(parts[0][0].rows), parts[0][0].size)
     batch_keys = [keys.purpose_key(key, "batches") for key in run_keys]
     step_keys = jax.vmap(lambda key: keys.purpose_key(key, "steps"))(run_keys)
     step_keys = meshes.place(step_keys, meshes.per_run(mesh))
     while done < steps:
-        if draw is None:
-            given = meshes.place_here(data(done, chunk), mesh, batch_size), None
+        if resident:
+            rows = _schedules(batch_keys, parts, done, chunk)
+            given = data, meshes.place(rows, meshes.per_step_run_and_image(mesh))
         else:
-            given = data, meshes.place(draw(batch_keys, done, chunk), meshes.per_step_run_and_image(mesh))
-        states, metrics = chunk_program(states, *given, step_keys, np.int32(done), np.int32(steps))
-        del given  # or the next chunk would stand beside this one
-        states = meshes.place(
-            states, meshes.per_run(mesh)
-        )  # or the next chunk would compile for another sharding
+            given = meshes.place_here(data(done, chunk), mesh, batch_size), None  # pyright: ignore[reportCallIssue]
+        clock = (np.int32(number) for number in (done, steps, per_epoch))
+        states, metrics = chunk_program(learner, states, *given, step_keys, *clock)
+        del given  # or the next chunk would be in memory at the same time
+        # or the next chunk would compile for another sharding
+        states = meshes.place(states, meshes.per_run(mesh))
         valid = min(chunk, steps - done)
         means = {name: values[:valid].mean(0) for name, values in meshes.on_host(metrics).items()}
         for name, values in means.items():
             if not np.isfinite(values).all():
                 raise FloatingPointError(
-                    f"{name} is {values.tolist()} between steps {done} and {done + valid}; "
-                    "lower the learning rate"
+                    f"{name} is {values.tolist()} between steps {done} and {done + valid}; lower the learning rate"
                 )
         done += valid
         if checkpoints:
             checkpoints.save(done, states)
         tell(Report(done, steps, means))
     return states
+
+
+def _schedules(
+    batch_keys: Sequence[Array], parts: Sequence[Sequence[Part]], first: int, count: int
+) -> np.ndarray:
+    """Rows of the data set [S, runs, B] of steps first ... first + S - 1."""
+    of_runs = [
+        batches.mixed_schedule(
+            key, [part.rows for part in of_run], [part.size for part in of_run], first, count
+        )
+        for key, of_run in zip(batch_keys, parts)
+    ]
+    return np.stack(of_runs, axis=1)

@@ -18,8 +18,12 @@ SCHEDULES = ("cosine", "step")
 class SGD:
     """Stochastic gradient descent with momentum, made by `sgd`.
 
-    Weight decay is added to the gradient of every parameter, biases and batch normalisation included, before the
-    momentum, as torch does it.
+    With g the gradient, p the parameters and v the velocity, at first zero,
+
+        g <- g + weight_decay p,    v <- g + momentum v,    p <- p - factor learning_rate d                      (1)
+
+    where d is v, or g + momentum v for Nesterov's momentum. This is torch's rule: biases and batch normalisation decay
+    too. Numbers are leaves, and the number of steps is an argument, so one program serves trainings of any length.
     """
 
     learning_rate: Array | float
@@ -31,31 +35,61 @@ class SGD:
     warmup_steps: int = flax.struct.field(pytree_node=False, default=0)
     nesterov: bool = flax.struct.field(pytree_node=False, default=False)
 
-    def build(self, steps: int) -> optax.GradientTransformation:
-        """The transformation for a training of that many steps."""
-        return optax.chain(
-            optax.add_decayed_weights(self.weight_decay),  # type: ignore[arg-type]
-            optax.trace(decay=self.momentum, nesterov=self.nesterov),  # type: ignore[arg-type]
-            optax.scale_by_schedule(lambda step: -self.learning_rate * self.share(step, steps)),
-        )
+    def init(self, parameters: optax.Params) -> optax.Params:
+        """The velocity before the first step, a tree of zeros like the parameters."""
+        return jax.tree.map(jnp.zeros_like, parameters)
 
-    def share(self, step: ArrayLike, steps: int) -> Array:
-        """The share of the learning rate that a step has, in [0, 1].
+    def update(
+        self, gradient: optax.Updates, velocity: optax.Params, parameters: optax.Params, factor: ArrayLike
+    ) -> tuple[optax.Params, optax.Params]:
+        """One step of (1).
+
+        Args:
+          gradient: a tree like the parameters.
+          velocity: from `init` or the step before.
+          parameters: before the step.
+          factor: of the learning rate, from `schedule_factor`.
+
+        Returns:
+          Parameters and velocity after the step.
+        """
+        decayed = jax.tree.map(lambda g, p: g + self.weight_decay * p, gradient, parameters)
+        velocity = jax.tree.map(lambda g, v: g + self.momentum * v, decayed, velocity)
+        direction = velocity
+        if self.nesterov:
+            direction = jax.tree.map(lambda g, v: g + self.momentum * v, decayed, velocity)
+        rate = -self.learning_rate * jnp.asarray(factor)
+        return jax.tree.map(lambda p, d: p + rate * d, parameters, direction), velocity
+
+    def schedule_factor(self, step: ArrayLike, steps: ArrayLike, unit: ArrayLike = 1) -> Array:
+        """The factor of the learning rate in a step, in [0, 1]. All arguments may be traced.
+
+        A schedule that changes between epochs only takes numbers of epochs for those of steps.
 
         Args:
           step: number of steps before this one.
           steps: of the whole training, warm-up included.
+          unit: steps that milestones and the warm-up count in: 1, or the steps of an epoch.
         """
-        step = jnp.asarray(step)
+        step, steps, warmup = jnp.asarray(step), jnp.asarray(steps), self.warmup_steps * jnp.asarray(unit)
+        # quotients are products with an inverse, as XLA makes them where the length is a constant: equal bits
         if self.schedule == "cosine":
-            value = optax.cosine_decay_schedule(1.0, max(1, steps - self.warmup_steps))(
-                step - self.warmup_steps
-            )
+            length = jnp.maximum(steps - warmup, 1).astype(jnp.float32)
+            place = jnp.minimum((step - warmup).astype(jnp.float32), length)
+            value = 0.5 * (1 + jnp.cos(place * (jnp.pi * (1 / length))))
         else:
-            passed = (step >= jnp.asarray(self.milestones)).sum()
-            value = jnp.asarray(self.decay, jnp.float32) ** passed
-        warming = (step + 1) / (self.warmup_steps + 1)
-        return jnp.where(step < self.warmup_steps, warming, value)
+            passed = (step >= jnp.asarray(self.milestones) * unit).sum()
+            value = jnp.asarray(self.decay, jnp.float32) ** passed.astype(jnp.float32)
+        warming = (step + 1).astype(jnp.float32) * (1 / (warmup + 1).astype(jnp.float32))
+        return jnp.where(step < warmup, warming, value)
+
+    def build(self, steps: ArrayLike) -> optax.GradientTransformation:
+        """The transformation for a training of this many steps, which may be traced."""
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay),  # type: ignore[arg-type]
+            optax.trace(decay=self.momentum, nesterov=self.nesterov),  # type: ignore[arg-type]
+            optax.scale_by_schedule(lambda step: -self.learning_rate * self.schedule_factor(step, steps)),
+        )
 
 
 def sgd(
@@ -76,9 +110,9 @@ def sgd(
       weight_decay: a leaf.
       momentum: in [0, 1); a leaf.
       schedule: "cosine" to zero at the last step, or "step", a factor at each milestone.
-      milestones: numbers of steps, growing, for "step" only.
-      decay: that factor; a leaf.
-      warmup_steps: steps of a linear rise before; the cosine then begins behind them, milestones count from step 0.
+      milestones: numbers of steps (or of the unit of `schedule_factor`), increasing; for "step" only.
+      decay: the factor at a milestone; a leaf.
+      warmup_steps: length of a linear rise, in the same unit. The cosine begins after it; milestones count from step 0.
       nesterov: Nesterov's momentum.
 
     Raises:
@@ -91,7 +125,7 @@ def sgd(
             f"milestones belong to the schedule 'step' and it needs them; got {schedule!r}, {milestones}"
         )
     if list(milestones) != sorted(set(milestones)) or any(milestone < 1 for milestone in milestones):
-        raise InputError(f"milestones must be growing numbers of steps, got {milestones}")
+        raise InputError(f"milestones must be increasing numbers of steps, got {milestones}")
     if warmup_steps < 0:
         raise InputError(f"warmup_steps must not be negative, got {warmup_steps}")
     return SGD(
@@ -128,5 +162,6 @@ def moving_average(
       step: number of steps before this one, int.
       decay: weight of the past once warmed up, in [0, 1).
     """
-    weight = jax.numpy.minimum(decay, (1.0 + step) / (10.0 + step))
+    number = step.astype(jnp.float32)
+    weight = jnp.minimum(decay, (1 + number) / (10 + number))
     return jax.tree.map(lambda a, b: weight * a + (1 - weight) * b, average, new)

@@ -1,4 +1,4 @@
-"""Files that are never half-written: aside, fsync, rename."""
+"""Files that are never half-written: written under another name, synced to the disk, renamed."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxcil.errors import InputError
 
-# What to do when the system refuses a write. Where a library in C++ writes, only the words of the system come back.
+# What to do when the system refuses a write. Where a library in C++ writes, its error has only the system's text.
 REMEDIES = {
     errno.ENOSPC: "Free space",
     errno.EDQUOT: "Free space",
@@ -20,16 +20,18 @@ REMEDIES = {
     errno.EROFS: "Make it writable",
     errno.EACCES: "Make it writable",
     errno.EPERM: "Make it writable",
-    errno.EIO: "Look after the disk",
+    errno.EIO: "Check the disk",
+    errno.EISDIR: "Remove the folder that is in its place",
+    errno.ENAMETOOLONG: "Give a shorter name",
 }
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """A name beside `path` to write a file to; then it takes its place, whole and on the disk, or not at all.
+    """Yields a name next to `path` to write a file to, which then replaces `path`, completely or not at all.
 
-    Who reads `path` sees the old content or the new, also after a power cut. The folder is made if absent. What a
-    killed process left beside it is written over, so no rubbish gathers; a file has one writer at a time.
+    Readers of `path` see the old content or the new, also after a power cut. The folder is made if absent. What a
+    killed process left under that name is overwritten, so nothing accumulates; a file has one writer at a time.
 
     Raises:
       InputError: the disk is full, read-only or broken.
@@ -37,93 +39,108 @@ def atomic_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.aside")
+        aside = aside_of(path)
         try:
             yield aside
-            with aside.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(aside)
             aside.chmod(0o644)  # some libraries give their files to the owner alone
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """A new folder beside `path` to write files to; then it takes that name, whole and on the disk, or not at all.
+    """Yields a new folder to write files to, which then becomes `path`, completely or not at all.
 
-    What a killed process left beside it is removed first; a folder has one writer at a time.
+    What a killed process left of it is removed first; a folder has one writer at a time.
 
     Raises:
-      InputError: if there is something at `path` already; or the disk is full, read-only or broken.
+      InputError: something exists at `path`; or the disk is full, read-only or broken.
     """
     path = pathlib.Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(f"{path} is there already; give a new folder, or remove it")
+        raise InputError(f"{path} already exists; give a new folder, or remove it")
     writable_directory(path.parent)
-    aside = path.with_name(f".{path.name}.aside")
+    aside = aside_of(path)
     shutil.rmtree(aside, ignore_errors=True)
     with storage_errors(path):
         aside.mkdir()
         try:
             yield aside
             for item in aside.rglob("*"):
-                _sync(item)
-            _sync(aside)
+                sync(item)
+            sync(aside)
             aside.replace(path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 @contextlib.contextmanager
 def storage_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turns what the system says of a full, read-only or broken disk into a message that says what to do.
+    """Turns the error of a full, read-only or broken disk into a message that says what to do.
 
     Args:
-      path: what is written inside.
+      path: the file or folder being written.
 
     Raises:
-      InputError: in place of such an error, also where a library tells of it in words alone.
+      InputError: in place of such an error, also where a library reports it in its text alone.
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
         for number, remedy in REMEDIES.items():
             if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
                 raise InputError(
                     f"{path} cannot be written: {os.strerror(number)}. {remedy}, then start the same command again: "
-                    "what is written stays, and it goes on from there."
+                    "what is written is kept, and it resumes from there."
                 ) from None
         raise
 
 
+def aside_of(path: pathlib.Path) -> pathlib.Path:
+    """Where a file or folder is written before it is renamed to `path`."""
+    return path.with_name(f".{path.name}.aside")
+
+
 def write(path: str | os.PathLike, data: bytes | str) -> None:
-    """Writes a whole file aside."""
+    """Writes a file as `atomic_file` does."""
     with atomic_file(path) as aside:
         aside.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes a value as indented JSON; what is not a number (NaN) is refused, since JSON has no word for it."""
-    write(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Writes a value as indented JSON; NaN is refused, since JSON cannot express it."""
+    write(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as indented JSON.
+
+    Raises:
+      ValueError: a number in it is not finite, which JSON cannot express.
+    """
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def read_json(path: str | os.PathLike) -> Any:
     """The value in a JSON file.
 
     Raises:
-      InputError: if there is no such file, or it is not JSON.
+      InputError: there is no such file, or it is not JSON.
     """
     try:
         return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
 
 
 def is_file(text: str) -> bool:
-    """Whether a text that a user gave is the path of a file; one too long for a path is none."""
+    """Whether a user's text is the path of a file; a text too long for a path is not."""
     try:
         return pathlib.Path(text).is_file()
     except OSError:
@@ -131,7 +148,7 @@ def is_file(text: str) -> bool:
 
 
 def is_directory(text: str) -> bool:
-    """Whether a text that a user gave is the path of a directory."""
+    """Whether a user's text is the path of a directory."""
     try:
         return pathlib.Path(text).is_dir()
     except OSError:
@@ -142,7 +159,7 @@ def writable_directory(path: str | os.PathLike) -> pathlib.Path:
     """Makes a directory and its parents, and tries to write in it.
 
     Raises:
-      InputError: if it cannot be made or written.
+      InputError: it cannot be made or written.
     """
     directory = pathlib.Path(path)
     try:
@@ -156,8 +173,8 @@ def writable_directory(path: str | os.PathLike) -> pathlib.Path:
     return directory
 
 
-def _sync(path: pathlib.Path) -> None:
-    """Makes a file, or the renames in a directory, last through a power cut."""
+def sync(path: pathlib.Path) -> None:
+    """Makes a file, or the renames in a directory, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,6 +1,6 @@
-"""Locks on files that the system gives back however their process ends, also by a kill or a power cut.
+"""File locks that the operating system releases however the process ends, also by a kill or a power cut.
 
-They are flock's: advisory, and of one open file, so two openings in one process keep each other out too.
+They are those of flock: advisory, and held by an open file, so that two openings in one process exclude each other too.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ from typing import IO
 from jaxcil.errors import InputError
 from jaxcil.workdir import files
 
-# The file in a directory whose lock is that of the directory, and the ending of those for a part of its work.
+# The file whose lock is its directory's, and the ending of files whose lock is that of a part of the work.
 LOCK, LEASE = ".lock", ".lease"
-# What file systems without locks, or whose lock service is away, answer.
+# Errors of file systems that have no locks, or whose lock service cannot be reached.
 NONE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -25,7 +25,7 @@ class NoLocksError(InputError):
 
 
 def opened(path: pathlib.Path) -> IO[str]:
-    """A file to lock, made if absent; not locked yet.
+    """Opens a file to lock, made if absent; it is not locked yet.
 
     Raises:
       InputError: it cannot be written.
@@ -35,14 +35,17 @@ def opened(path: pathlib.Path) -> IO[str]:
 
 
 def acquire(file: IO[str], *, shared: bool = False) -> bool:
-    """Takes the lock of an open file, or says that others have it; never waits.
+    """Acquires the lock of an open file without waiting.
 
     Args:
       file: open for reading and writing.
-      shared: with others who share it too; what one had before is given back.
+      shared: take a shared lock; a lock already held is released first.
+
+    Returns:
+      False if others hold it.
 
     Raises:
-      NoLocksError: there are none on this file system.
+      NoLocksError: this file system has none.
     """
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -56,7 +59,7 @@ def acquire(file: IO[str], *, shared: bool = False) -> bool:
 
 
 def release(file: IO[str]) -> None:
-    """Gives back the lock of an open file, if it has one."""
+    """Releases the lock of an open file, if it holds one."""
     try:
         fcntl.flock(file, fcntl.LOCK_UN)
     except OSError as error:
@@ -65,7 +68,7 @@ def release(file: IO[str]) -> None:
 
 
 def is_current(file: IO[str], path: pathlib.Path) -> bool:
-    """Whether an open file still is the one at a path: who had its lock before may have deleted it."""
+    """Whether an open file is still the one at a path: the previous holder of its lock may have deleted it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -73,19 +76,19 @@ def is_current(file: IO[str], path: pathlib.Path) -> bool:
 
 
 def write_owner(file: IO[str], doing: str = "") -> None:
-    """Writes into a locked file who has it, for the messages of others."""
-    said = f", {doing}" if doing else ""
+    """Writes into a locked file which process holds it, for the messages of others."""
+    activity = f", {doing}" if doing else ""
     with files.storage_errors(file.name):
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}{said}")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}{activity}")
         file.flush()
 
 
 def signatures(directory: pathlib.Path) -> str:
-    """Who signed the lock of a directory or leases in it, in brackets behind a space; nothing, where nobody did."""
-    said = set()
+    """The holders of a directory's lock and leases as the end of a message, " (process ...)"; empty without any."""
+    owners = set()
     for path in (directory / LOCK, *directory.glob(f".*{LEASE}")):
-        with contextlib.suppress(FileNotFoundError):  # given back since the last line
-            said.add(path.read_text())
-    listed = "; ".join(sorted(said - {""}))
+        with contextlib.suppress(FileNotFoundError):  # released since the last line
+            owners.add(path.read_text())
+    listed = "; ".join(sorted(owners - {""}))
     return f" ({listed})" if listed else ""

@@ -7,20 +7,35 @@ A verb declares its settings as a frozen dataclass; a field that is itself such 
         steps: int = field(1000, "optimiser steps", low=1, high=10**9)
         crop: int | None = field(None, "padding in pixels of a random crop; None: no crop", low=1, high=1024)
 
-`config_dict` makes of it the ConfigDict that a file under configs/ changes, `resolve` makes of a changed ConfigDict (or
-of a config.json) the settings, with every value checked, and `described` lists all fields for people.
+`config_dict` makes the ConfigDict that a file under configs/ changes; `resolve` makes checked settings from a changed
+one or from a config.json. `jaxcil.cli.fields` reads fields from the command line and lists them for people.
 """
 
+import copy
 import dataclasses
+import json
 import math
+import reprlib
 import types
 import typing
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from jaxcil.errors import InputError, unknown_name
 
 SIMPLE = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = 100
+PLURAL = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
+class Field(NamedTuple):
+    """A field of a settings dataclass or of a group in it."""
+
+    name: str  # dotted
+    kind: Any  # type hint
+    default: Any
+    metadata: Mapping[str, Any]
 
 
 def field(
@@ -30,33 +45,49 @@ def field(
     low: float | None = None,
     high: float | None = None,
     below: float | None = None,
-    choices: typing.Iterable[str] | None = None,
+    choices: Iterable[str] | None = None,
+    comments: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Any:
     """A field of a settings dataclass.
 
     Args:
-      default: its value unless a config says otherwise. A dict or a mutable value is copied for every instance.
+      default: its value unless a config says otherwise. A dict is copied for every instance; its fields are free.
       comment: what it is, for `--help-config`.
-      low: smallest value, of a number or of each number of a tuple.
+      low: smallest value, of a number or of each number in a tuple.
       high: largest value, included.
       below: upper bound, excluded.
-      choices: the valid names, of a text or of each text of a tuple.
+      choices: the valid names, of a text or of each text in a tuple.
+      comments: what the free fields of a dict are, by their dotted names in it.
     """
     names = None if choices is None else tuple(choices)
-    metadata = {"comment": comment, "low": low, "high": high, "below": below, "choices": names}
+    metadata = {
+        "comment": comment,
+        "low": low,
+        "high": high,
+        "below": below,
+        "choices": names,
+        "comments": comments,
+    }
     if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: _copied(default), metadata=metadata)
+        return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def group(settings: type, comment: str = "") -> Any:
-    """A field that is a settings dataclass of its own, at its defaults."""
+def group(settings: Callable[[], Any], comment: str = "") -> Any:
+    """A field that is a settings dataclass of its own, at `settings()`; without a comment its docstring is shown."""
     return dataclasses.field(default_factory=settings, metadata={"comment": comment})
 
 
 def config_dict(settings: type) -> Any:
     """A ConfigDict with every field of a settings dataclass at its default; None becomes a typed placeholder."""
-    return _config_dict(settings())
+    config = _config_dict(settings())
+    object.__setattr__(config, "made_from", settings)  # no field: ConfigDict keeps its fields elsewhere
+    return config
+
+
+def made_from(config: Any) -> type | None:
+    """The settings dataclass that `config_dict` made a config from; None for other configs."""
+    return getattr(config, "__dict__", {}).get("made_from")
 
 
 def resolve(settings: type, config: Mapping[str, Any] | Any, prefix: str = "") -> Any:
@@ -64,115 +95,137 @@ def resolve(settings: type, config: Mapping[str, Any] | Any, prefix: str = "") -
 
     Args:
       settings: a settings dataclass.
-      config: a ConfigDict or a nested dict with all of its fields and no others.
+      config: a ConfigDict or a nested dict with all of its fields and no others; lists are read as tuples.
       prefix: in front of the names of fields in messages.
 
     Raises:
-      InputError: a field that is missing or unknown, or a value of another type or out of its range.
+      InputError: a field is missing or unknown, or a value has another type or is out of range.
     """
-    known = {item.name: item for item in dataclasses.fields(settings)}
+    if not _is_mapping(config):
+        raise InputError(f"{prefix.rstrip('.') or 'a config'} must be a group of fields, got {shown(config)}")
     kinds = typing.get_type_hints(settings)
-    values = {}
     for name in config:
-        if name not in known:
-            raise unknown_name(
-                "config field", f"{prefix}{name}", [f"{prefix}{known_name}" for known_name in known]
-            )
-    for name, item in known.items():
-        if name not in config:
-            raise InputError(f"the config has no field {prefix}{name}; {item.metadata['comment']}")
-        value, kind = config[name], kinds[name]
-        if dataclasses.is_dataclass(kind):
-            if not _is_mapping(value):
-                raise InputError(f"{prefix}{name} is a group of fields, got {value!r}")
-            values[name] = resolve(typing.cast(type, kind), value, f"{prefix}{name}.")
-        else:
-            values[name] = _checked(f"{prefix}{name}", value, kind, item.metadata)
+        if name not in kinds:
+            raise unknown_name("config field", f"{prefix}{name}", [f"{prefix}{known}" for known in kinds])
+    values = {}
+    for item in dataclasses.fields(settings):
+        name = f"{prefix}{item.name}"
+        if item.name not in config:
+            raise InputError(f"the config has no field {name} ({item.metadata['comment']})")
+        values[item.name] = _checked(name, config[item.name], kinds[item.name], item.metadata)
     return settings(**values)
 
 
 def as_dict(settings: Any) -> dict[str, Any]:
     """Settings as nested dicts of plain values, as config.json holds them: lists in place of tuples."""
-    return _plain(dataclasses.asdict(settings))
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
-def described(settings: type, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Name, type, default and comment of every field, those of groups under dotted names."""
-    kinds, defaults = typing.get_type_hints(settings), settings()
-    for item in dataclasses.fields(settings):
-        name, kind, value = f"{prefix}{item.name}", kinds[item.name], getattr(defaults, item.name)
-        if dataclasses.is_dataclass(kind):
-            yield from described(typing.cast(type, kind), f"{name}.")
-        elif isinstance(value, dict):
-            for key, inner in _flat(value, f"{name}."):
-                yield key, type(inner).__name__, str(inner), item.metadata["comment"]
+def flat_fields(settings: Any, prefix: str = "") -> Iterator[Field]:
+    """Every field of a settings dataclass, or of an instance of one: a group, then its fields under dotted names."""
+    instance = settings() if isinstance(settings, type) else settings
+    kinds = typing.get_type_hints(type(instance))
+    for item in dataclasses.fields(instance):
+        name, value = f"{prefix}{item.name}", getattr(instance, item.name)
+        yield Field(name, kinds[item.name], value, item.metadata)
+        if dataclasses.is_dataclass(value):
+            yield from flat_fields(value, f"{name}.")
+
+
+def flat_values(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of a ConfigDict or nested dict by dotted names."""
+    values: dict[str, Any] = {}
+    for name, value in config.items():
+        values |= flat_values(value, f"{prefix}{name}.") if _is_mapping(value) else {f"{prefix}{name}": value}
+    return values
+
+
+def kind_options(kind: Any) -> tuple[Any, ...]:
+    """The types that a type hint allows, None last."""
+    union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    return tuple(sorted(typing.get_args(kind) if union else (kind,), key=lambda item: item is type(None)))
+
+
+def kind_name(kind: Any, limits: str = "") -> str:
+    """A type in words, with the limits of its values."""
+    names = []
+    for item in kind_options(kind):
+        if typing.get_origin(item) is tuple:
+            name = f"a list of {PLURAL.get(typing.get_args(item)[0], 'values')}"
         else:
-            yield name, _kind_name(kind), str(value), item.metadata["comment"] + _range(item.metadata)
+            name = "none" if item is type(None) else SIMPLE.get(item, "a value")
+        names.append(f"{name} {limits}" if limits and item is not type(None) else name)
+    return (", or " if limits else " or ").join(names)
+
+
+def limits(metadata: Mapping[str, Any]) -> str:
+    """The range of a field in words; empty where it has none."""
+    low, high, below = (metadata[limit] for limit in ("low", "high", "below"))
+    if high is not None:
+        return f"at most {high:,}" if low is None else f"from {low:,} to {high:,}"
+    if below is not None:
+        return f"less than {below:,}" if low is None else f"at least {low:,} and less than {below:,}"
+    return "" if low is None else f"at least {low:,}"
+
+
+def shown(value: Any) -> str:
+    """A value in a message, shortened if it is long."""
+    try:
+        return SHORT.repr(value)
+    except ValueError:  # of Python, for a number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
     """A value of a field, if it has the field's type and lies in its range; ints are taken for floats."""
-    if kind is dict or typing.get_origin(kind) is dict:
-        return _to_dict(value)
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if value is None and type(None) in kinds:
+    if dataclasses.is_dataclass(kind):
+        return resolve(typing.cast(type, kind), value, f"{name}.")
+    kind, *others = kind_options(kind)
+    if value is None and others:
         return None
-    (kind,) = (item for item in kinds if item is not type(None))
+    if kind is dict or typing.get_origin(kind) is dict:
+        if not _is_mapping(value):
+            raise InputError(f"{name} must be a group of fields, got {shown(value)}")
+        return _free(name, value)
     if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{name} must be {kind_name(kind)}, got {shown(value)}")
         inner = typing.get_args(kind)[0]
-        if isinstance(value, str) or not isinstance(value, list | tuple):
-            raise InputError(f"{name} must be a list of values, got {value!r}")
-        return tuple(_one(name, item, inner, metadata) for item in value)
+        return tuple(_one(f"{name}[{n}]", item, inner, metadata) for n, item in enumerate(value))
     return _one(name, value, kind, metadata)
 
 
 def _one(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 2**53 else math.inf
+        value = float(value) if abs(value) < 1e300 else math.inf
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise InputError(f"{name} must be {SIMPLE[kind]}, got {value!r}")
-    if kind is float and not math.isfinite(value):
-        raise InputError(f"{name} must be finite, got {value}")
-    if metadata["choices"] is not None and value not in metadata["choices"]:
-        raise unknown_name(name, value, metadata["choices"])
-    low, high, below = metadata["low"], metadata["high"], metadata["below"]
+        raise InputError(f"{name} must be {SIMPLE[kind]}, got {shown(value)}")
+    if kind is float:
+        _check_finite(name, value)
+    low, high, below, choices = (metadata[limit] for limit in ("low", "high", "below", "choices"))
+    if choices is not None and value not in choices:
+        raise unknown_name(name, value, choices)
     if (
         (low is not None and value < low)
         or (high is not None and value > high)
         or (below is not None and value >= below)
     ):
-        raise InputError(f"{name} must be {_interval(metadata)}, got {value}")
+        raise InputError(f"{name} must be {limits(metadata)}, got {shown(value)}")
     return value
 
 
-def _interval(metadata: Mapping[str, Any]) -> str:
-    low, high, below = metadata["low"], metadata["high"], metadata["below"]
-    if high is None and below is None:
-        return f"at least {low}"
-    if low is None:
-        return f"at most {high}" if below is None else f"less than {below}"
-    return f"from {low} to {high}" if below is None else f"in [{low}, {below})"
+def _free(name: str, value: Any) -> Any:
+    """The value of a dict field: a copy with tuples for the lists of JSON, and no number that is not finite."""
+    if _is_mapping(value):
+        return {inner: _free(f"{name}.{inner}", item) for inner, item in value.items()}
+    if isinstance(value, float):
+        _check_finite(name, value)
+    return tuple(value) if isinstance(value, list) else value
 
 
-def _range(metadata: Mapping[str, Any]) -> str:
-    if metadata["choices"] is not None:
-        return f" [{', '.join(metadata['choices'])}]"
-    if metadata["low"] is None and metadata["high"] is None and metadata["below"] is None:
-        return ""
-    return f" [{_interval(metadata)}]"
-
-
-def _kind_name(kind: Any) -> str:
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    names = [
-        f"tuple of {typing.get_args(item)[0].__name__}"
-        if typing.get_origin(item) is tuple
-        else "none"
-        if item is type(None)
-        else item.__name__
-        for item in kinds
-    ]
-    return " or ".join(names)
+def _check_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise InputError(f"{name} must be finite, got {value}")
 
 
 def _config_dict(settings: Any) -> Any:
@@ -180,38 +233,15 @@ def _config_dict(settings: Any) -> Any:
 
     kinds, config = typing.get_type_hints(type(settings)), ConfigDict()
     for item in dataclasses.fields(settings):
-        value, kind = getattr(settings, item.name), kinds[item.name]
+        value = getattr(settings, item.name)
         if dataclasses.is_dataclass(value):
-            config[item.name] = _config_dict(value)
+            value = _config_dict(value)
         elif value is None:
-            (inner,) = (one for one in typing.get_args(kind) if one is not type(None))
-            config[item.name] = config_dict.placeholder(typing.get_origin(inner) or inner)
-        else:
-            config[item.name] = value
+            inner = kind_options(kinds[item.name])[0]
+            value = config_dict.placeholder(typing.get_origin(inner) or inner)
+        config[item.name] = value
     return config
 
 
 def _is_mapping(value: Any) -> bool:
     return hasattr(value, "items")
-
-
-def _to_dict(value: Any) -> Any:
-    return {name: _to_dict(item) for name, item in value.items()} if _is_mapping(value) else value
-
-
-def _copied(value: Any) -> Any:
-    return {name: _copied(item) for name, item in value.items()} if isinstance(value, dict) else value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _flat(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, item in value.items():
-        if isinstance(item, dict):
-            yield from _flat(item, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", item

@@ -5,13 +5,14 @@ import sys
 
 import pytest
 
-from jaxcil.benchmarks import stable_diffusion
 from jaxcil.benchmarks.torch_unet import missing, torch_unet
 from jaxcil.diffusion.config import config_of
+from jaxcil.diffusion.released import RELEASED
+from jaxcil.diffusion.unet import UNet2DCondition
 
 needs_torch = pytest.mark.skipif(bool(missing()), reason=f"{' and '.join(missing())} not installed")
 
-NARROW = stable_diffusion.unet().clone(
+NARROW = UNet2DCondition.from_config(RELEASED["sd15"]["unet"]).clone(
     block_out_channels=(8,) * 4, norm_num_groups=4, cross_attention_dim=8, attention_head_dim=2
 )
 
@@ -33,7 +34,7 @@ def started(monkeypatch):
 
 @needs_torch
 def test_a_peer_answers_every_call_and_ends_with_its_context(started):
-    with torch_unet(config_of(NARROW), (2, 8, 8, 4), (2, 3, 8), calls=2) as peer:
+    with torch_unet(config_of(NARROW), (2, 8, 8, 4), (2, 3, 8), nfe=2) as peer:
         assert peer.way.split(",")[0] in ("contiguous", "channels_last")
         assert [peer.call(), peer.call()] == ["done", "done"]
         (process,) = started
@@ -68,7 +69,7 @@ def stub(monkeypatch, tmp_path):
 
 def test_a_call_ends_when_the_process_answers_and_none_outlives_the_context(started, stub):
     stub("read asked; echo contiguous; while read call; do echo $call again; done")
-    with torch_unet({}, (1, 8, 8, 4), (1, 3, 8), calls=1) as peer:
+    with torch_unet({}, (1, 8, 8, 4), (1, 3, 8), nfe=1) as peer:
         assert (peer.way, peer.call(), peer.call()) == ("contiguous", "call again", "call again")
     assert started[0].returncode is not None
 
@@ -82,7 +83,7 @@ def test_a_process_that_ends_early_is_told(started, stub, script):
     stub(script)
     with (
         pytest.raises(RuntimeError, match="ended early"),
-        torch_unet({"filler": "x" * 2**17}, (1, 8, 8, 4), (1, 3, 8), calls=1) as peer,
+        torch_unet({"filler": "x" * 2**17}, (1, 8, 8, 4), (1, 3, 8), nfe=1) as peer,
     ):
         peer.call()
     assert started[0].returncode is not None
@@ -90,7 +91,7 @@ def test_a_process_that_ends_early_is_told(started, stub, script):
 
 def test_a_process_that_ended_between_two_calls_is_told(started, stub):
     stub("read asked; echo contiguous")
-    with torch_unet({}, (1, 8, 8, 4), (1, 3, 8), calls=1) as peer:
+    with torch_unet({}, (1, 8, 8, 4), (1, 3, 8), nfe=1) as peer:
         started[0].wait()  # so that nobody reads what it is told: a broken pipe
         with pytest.raises(RuntimeError, match="ended early"):
             peer.call()

@@ -30,7 +30,7 @@ def test_options_arrive_as_what_they_mean(called, tmp_path, capsys):
     )
     assert code == 0
     assert called == [
-        {"model": "sd15", "size": 64, "batch": [1, 16], "attention": ["xla", "cudnn"]},
+        {"model": "sd15", "size": 64, "batch": (1, 16), "attention": ("xla", "cudnn")},
     ]
     assert path.read_text() == capsys.readouterr().out == '{\n  "images_per_second": 1.0\n}\n'
 
@@ -39,16 +39,16 @@ def test_options_arrive_as_what_they_mean(called, tmp_path, capsys):
     ("arguments", "message"),
     [
         ((), "expected one name"),
-        (("generate", "sample"), "expected one name"),
-        (("generate", "--size"), "--NAME=VALUE"),
+        (("generate", "sample"), "expected one name of convolution, generate, heads, sample, train, got"),
+        (("generate", "--size"), "write --size=VALUE"),
         (("genrate",), "Did you mean 'generate'"),
-        (("generate", "--bacth=1"), "Did you mean 'batch'"),
-        (("sample", "--batch=1"), "no option 'batch'"),
-        (("generate", "--batch=1,many"), "whole numbers"),
+        (("generate", "--bacth=1"), "Did you mean '--batch'"),
+        (("sample", "--batch=1"), "no flag '--batch'"),
+        (("generate", "--batch=1,many"), "--batch[1] must be a whole number, got 'many'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_mistakes_are_told(called, capsys, arguments, message):
+def test_mistakes_are_refused_before_anything_runs(called, capsys, arguments, message):
     assert status(*arguments) == 2
     assert message in capsys.readouterr().err
     assert called == []

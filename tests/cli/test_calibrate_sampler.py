@@ -1,5 +1,7 @@
 """The command that fits a sampler: its two files, and what it refuses."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,16 +9,17 @@ import pytest
 from jaxcil.cli import main as command
 from jaxcil.diffusion import check_plan
 from jaxcil.evaluation.samplers import calibration
+from jaxcil.evaluation.samplers.settings import CalibrationSettings
 from jaxcil.synthesis.drawing import models
-from jaxcil.synthesis.drawing.models import er_sde_plan, load_model, model_grid
-from jaxcil.synthesis.drawing.plan_file import read_plan
+from jaxcil.synthesis.drawing.models import load_model
+from jaxcil.synthesis.drawing.plans import er_sde_plan, model_grid, read_plan
 from jaxcil.workdir import files
 
 SMALL = {
     "class_names": "three,eight",
     "templates": "{}",
-    "calls": 2,
-    "reference_calls": 3,
+    "nfe": 2,
+    "reference_nfe": 3,
     "reference_batches": 2,
     "steps": 2,
     "held_out_seeds": "7,8",
@@ -47,8 +50,7 @@ def test_the_plan_is_that_of_the_fitted_parameters(fitted):
     assert all(value > 0 for value in record["parameters"].values())
     model = load_model("digits")
     check_plan(model, plan)  # `jaxcil generate` takes it
-    solver = calibration.Solver("product", 2, 3, "corrected", "euler")
-    expected = solver.plan(model_grid(model, 2), record["parameters"])
+    expected = calibration.fitted_plan(CalibrationSettings(), model_grid(model, 2), record["parameters"])
     jax.tree.map(np.testing.assert_array_equal, plan, expected)
     # two steps have moved it away from where it began
     assert record["parameters"]["s"] != pytest.approx(record["config"]["parameters"]["s"], rel=1e-3)
@@ -60,7 +62,7 @@ def test_the_record_has_figures_before_and_after_on_other_seeds(fitted):
     assert set(record["fit_seed"]) == {"before", "after"}
     held_out = record["held_out"]
     assert held_out["seeds"] == [7, 8]
-    assert held_out["share_improved"] in (0, 0.5, 1)
+    assert held_out["fraction_improved"] in (0, 0.5, 1)
     before, after = (np.asarray(held_out[name]["values"]) for name in ("before", "after"))
     np.testing.assert_allclose(held_out["after_minus_before"]["values"], after - before)
     np.testing.assert_allclose(held_out["before"]["mean"], before.mean())
@@ -76,11 +78,10 @@ def test_same_config_gives_the_same_files(fitted, tmp_path):
 
 
 def test_default_start_is_nearly_the_default_plan():
-    config, _ = command.parse(["--config=calibrate_sampler"])
-    model = load_model("digits")
-    start = calibration.Solver(*(config[name] for name in calibration.Solver._fields))
-    plan = start.plan(model_grid(model, config.calls), config.parameters.to_dict())
-    default = er_sde_plan(model, config.order, config.calls)
+    settings, model = CalibrationSettings(), load_model("digits")
+    parameters = dataclasses.asdict(settings.parameters)
+    plan = calibration.fitted_plan(settings, model_grid(model, settings.nfe), parameters)
+    default = er_sde_plan(model, settings.order, settings.nfe)
     np.testing.assert_allclose(plan.keep, default.keep, atol=0.05)
     np.testing.assert_allclose(plan.history, default.history, atol=0.05)
 
@@ -88,41 +89,28 @@ def test_default_start_is_nearly_the_default_plan():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("calls", "0", "calls must be at least 1, got 0"),
-        ("calls", "3", "reference needs more calls than the 3 that are fitted, got 3"),
+        ("nfe", "0", "nfe must be at least 1, got 0"),
+        ("nfe", "3", "reference needs more calls than the 3 that are fitted, got 3"),
         ("steps", "0", "steps must be at least 1"),
         ("held_out_batches", "0", "held_out_batches must be at least 1"),
         ("images_per_prompt", "1", "images_per_prompt must be at least 2"),
-        ("learning_rate", "0", "learning_rate must be positive and finite, got 0"),
+        ("learning_rate", "0", "learning_rate must be at least 1e-06, got 0"),
+        ("parameters.eta", "0", "parameters.eta must be at least 1e-06, got 0"),
         ("family", "products", "Did you mean 'product'?"),
         ("held_out_seeds", "0,1", r"none that of the fit (0), got (0, 1)"),
         ("held_out_seeds", "4,", "two or more"),
         ("guidance_scale", "nan", "guidance_scale must be finite"),
-        ("seed", "-1", "a seed is a whole number"),
-    ],
-)
-def test_settings_of_no_use_are_refused_before_the_model_is_read(
-    field, value, message, capsys, monkeypatch, tmp_path
-):
-    monkeypatch.setattr(models, "load_model", None)
-    assert calibrate(tmp_path, **{field: value}) == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("order", "4", "order of the solver must be 1, 2 or 3, got 4"),
-        ("derivative", "exact", "derivative must be 'published' or 'corrected', got 'exact'"),
-        ("start", "middle", "start must be 'euler' or 'corrector'"),
-        ("parameters.eta", "0", "parameters must be positive and finite"),
+        ("seed", "-1", "seed must be at least 0 and less than 4,294,967,296, got -1"),
+        ("order", "4", "order must be from 1 to 3, got 4"),
+        ("derivative", "exact", "no derivative 'exact'; there are: published, corrected"),
+        ("start", "middle", "no start 'middle'; there are: euler, corrector"),
         ("templates", "a digit", "a template holds {} once"),
         ("class_names", "three,three", "must differ"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_compiles(
+def test_settings_that_cannot_be_used_are_refused_before_the_model_is_read(
     field, value, message, capsys, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(calibration.diffusion, "encode_text", None)
+    monkeypatch.setattr(models, "load_model", None)
     assert calibrate(tmp_path, **{field: value}) == 2
     assert message in capsys.readouterr().err

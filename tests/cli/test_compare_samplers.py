@@ -7,17 +7,17 @@ from PIL import Image
 
 from jaxcil.cli import compare_samplers
 from jaxcil.errors import InputError
-from jaxcil.evaluation.samplers import comparison
+from jaxcil.evaluation.samplers import comparison, orders
 
 SMALL = (
     "--config=compare_samplers",
     "--config.samplers=ddim,er_sde_3,er_sde_3_corrected",
     "--config.data=gaussian,ring",
-    "--config.calls=4",
+    "--config.nfe=4",
     "--config.repetitions=2",
     "--config.points=64",
     "--config.directions=4",
-    "--config.order_calls=()",
+    "--config.order_nfe=()",
 )
 
 
@@ -41,15 +41,20 @@ def test_results_and_a_picture_are_written_and_the_verdict_comes_last(workdir, c
     assert str(workdir / "samplers.json") in paths
 
 
-def test_a_second_run_measures_what_is_missing_and_nothing_else(workdir, monkeypatch):
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.unlink(), lambda path: path.write_text(path.read_text().replace("0", "1", 1))],
+    ids=["missing", "edited"],
+)
+def test_a_second_run_measures_what_is_missing_or_damaged_and_nothing_else(damage, workdir, monkeypatch):
     before = (workdir / "samplers.json").read_bytes()
-    (workdir / "parts" / "gaussian-4.json").unlink()
+    damage(workdir / "parts" / "gaussian-4.json")
     asked = []
     original = comparison.gaussian_quality
     monkeypatch.setattr(
         comparison,
         "gaussian_quality",
-        lambda names, calls: asked.append(calls) or original(names, calls),
+        lambda names, nfe: asked.append(nfe) or original(names, nfe),
     )
     monkeypatch.delattr(comparison, "mixture_quality")
     compare_samplers.main([*SMALL, f"--workdir={workdir}"])
@@ -63,6 +68,31 @@ def test_another_config_in_the_same_directory_is_refused(workdir):
 
 
 def test_an_unknown_sampler_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(InputError, match="no sampler 'euler'"):
+    with pytest.raises(InputError, match="'euler'"):
         compare_samplers.main([*SMALL, "--config.samplers=euler", f"--workdir={tmp_path}"])
     assert not list(tmp_path.glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("samplers", "written"),
+    [
+        ("er_sde_1,dpmpp_2m,heun", ["orders.png", "quality.png"]),
+        ("ddim,ancestral,sde_dpmpp_2m", ["quality.png"]),
+    ],
+)
+def test_of_some_samplers_those_alone_are_in_every_result(samplers, written, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(orders, "FINE", 40)
+    chosen = ["--config.data=gaussian", f"--config.samplers={samplers}", "--config.order_nfe=4,8"]
+    compare_samplers.main([*SMALL, *chosen, f"--workdir={tmp_path}"])
+    results = json.loads((tmp_path / "samplers.json").read_text())
+    assert {entry["sampler"] for entry in results["quality"]} == {"exact", *samplers.split(",")}
+    assert {entry["sampler"] for entry in results["orders"]} <= set(samplers.split(","))
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == written
+    *text, _ = capsys.readouterr().out.split("\n\n")
+    assert len(text) == 1 + bool(results["orders"])  # tables, and none without a row
+    assert all(len(block.split("\n")) > 3 for block in text)
+
+
+def test_the_config_of_another_verb_is_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"filter_digits.*no field"):
+        compare_samplers.main(["--config=filter_digits", f"--workdir={tmp_path}"])

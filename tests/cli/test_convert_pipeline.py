@@ -53,5 +53,5 @@ def test_a_folder_that_is_there_is_not_written_over(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, pathlib)
     (tmp_path / "target").mkdir()
     (tmp_path / "target/file").touch()
-    with pytest.raises(InputError, match="target is there already"):
+    with pytest.raises(InputError, match="target already exists"):
         convert_pipeline.main([str(SD1), str(tmp_path / "target")])

@@ -40,7 +40,7 @@ def small(folders):
     return (
         f"--config.dataset={folders}/real",
         f"--config.synthetic={folders}/set",
-        "--config.seen=train",
+        "--config.generator_split=train",
         "--config.judge.steps=8",
         "--config.judge.batch_size=8",
         f"--workdir={folders}/out",
@@ -54,20 +54,19 @@ def test_an_imported_set_is_compared_with_a_folder_of_real_images(folders, small
     assert set(worth["classes"]) == {"dark", "light"}
     assert worth["all"]["images"] == {"synthetic": 20, "real_train": 20, "real_test": 20, "seen": 20}
     assert "A classifier trained on 20 synthetic images" in out
-    for name in ("worth.png", "nearest.png"):
-        assert f"{folders}/out/{name}" in out
-        with Image.open(folders / "out" / name) as picture:
-            assert picture.format == "PNG"
+    assert f"{folders}/out/nearest.png" in out
+    with Image.open(folders / "out" / "nearest.png") as picture:
+        assert picture.format == "PNG"
 
-    # given again, it takes the classifiers that stand, and comes to the same
+    # started again, it takes the judges that are trained, and gives the same
     before = (folders / "out" / "worth.json").read_bytes()
-    monkeypatch.setattr(judge.loop, "program", lambda step: None)
+    monkeypatch.setattr(judge.loop, "program", lambda step, **options: None)
     assert call(capsys, *small)[0] == 0
     assert (folders / "out" / "worth.json").read_bytes() == before
 
-    status, out, err = call(capsys, *small, "--config.near=2")
+    status, out, err = call(capsys, *small, "--config.duplicate_threshold=2")
     assert (status, out) == (2, "")
-    assert "near: there 8.0, now 2.0" in err
+    assert "duplicate_threshold: there 8.0, now 2.0" in err
 
 
 @pytest.mark.parametrize(
@@ -76,13 +75,14 @@ def test_an_imported_set_is_compared_with_a_folder_of_real_images(folders, small
         ("--config.synthetic=/nowhere", "/nowhere holds no synthetic data set"),
         ("--config.dataset=digts", "Did you mean 'digits'?"),
         ("--config.image_size=4", "synthetic images are 8 x 8 pixels, real training images 4 x 4"),
-        ("--config.judge.batch_size=64", "needs at least 64 images, got 20"),
+        ("--config.judge.batch_size=64", "at least judge.batch_size = 64 images, got 20"),
         ("--config.judge.steps=0", "judge.steps must be at least 1, got 0"),
-        ("--config.near=-1", "near must not be negative, got -1"),
-        ("--config.extractor=/nowhere/extractors/plain", "expected RUN/extractors/NAME"),
-        ("--config.seen=validation", "holds no folder 'validation'"),
+        ("--config.duplicate_threshold=-1", "duplicate_threshold must be at least 0, got -1"),
+        ("--config.extractor=/nowhere/extractors/plain", "expected RUN/extractors/VARIANT"),
+        ("--config.judge.network=resnet9", "Did you mean 'resnet8'?"),
+        ("--config.generator_split=validation", "holds no folder 'validation'"),
     ],
-    ids=["set", "dataset", "size", "batch", "steps", "near", "extractor", "seen"],
+    ids=["set", "dataset", "size", "batch", "steps", "threshold", "extractor", "network", "split"],
 )
 def test_bad_input_ends_in_a_message_and_status_2(change, expected, small, capsys, tmp_path):
     status, out, err = call(capsys, *small, change, f"--workdir={tmp_path}")

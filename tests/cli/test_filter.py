@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from jaxcil.cli import main as command
-from jaxcil.evaluation.worth import judge as classifier
-from jaxcil.evaluation.worth.judge import Classifier
+from jaxcil.evaluation.worth import judge
+from jaxcil.evaluation.worth.judge import Judge
 from jaxcil.synthesis.dataset import filters
 from jaxcil.synthesis.imports.import_images import import_images
 
@@ -50,16 +50,16 @@ def call(capsys, *arguments):
 def training(monkeypatch):
     """In place of the training of a network: its features are the level of an image, and light is above 100."""
 
-    def train(data, judge, tell):
+    def train(data, settings, tell):
         assert data.class_names == ("dark", "light")
 
         def features(images):
             level = images.astype(jnp.float32).mean((1, 2, 3))
             return jnp.stack([100 - level, level - 100], axis=1)
 
-        return Classifier(features, features, lambda images: features(images).argmax(-1))
+        return Judge(features, features, lambda images: features(images).argmax(-1))
 
-    monkeypatch.setattr(classifier, "train_classifier", train)
+    monkeypatch.setattr(judge, "train_judge", train)
 
 
 def small(real):
@@ -72,22 +72,22 @@ def test_what_the_classifier_does_not_recognise_is_dropped_listed_and_shown_agai
     status, lines, _ = call(capsys, directory, *small(real), "--name=good", "--list")
     assert status == 0
     assert lines[:2] == [f"{directory}/filters/good.json", f"{directory}/filters/good.png"]
-    told = lines[2:]
-    assert [line.split() for line in told[1:4]] == [
+    table = lines[2:]
+    assert [line.split() for line in table[2:5]] == [
         ["dark", "3", "5", "60.0%", "light", "(2)"],
         ["light", "5", "5", "100.0%"],
         ["all", "8", "10", "80.0%"],
     ]
-    assert sorted(line.split()[0] for line in told[4:]) == ["dark/1", "dark/3"]
-    assert all(line.endswith("taken for light") for line in told[4:])
+    assert sorted(line.split()[0] for line in table[5:]) == ["dark/1", "dark/3"]
+    assert all(line.endswith("taken for light") for line in table[5:])
     np.testing.assert_array_equal(filters.read(directory, "good").labels, [0] * 3 + [1] * 5)
     assert "kept by good" in (directory / "README.md").read_text()
     # without a config the filter is read, and nothing is trained
-    assert call(capsys, directory, "--name=good", "--list") == (0, told, "")
+    assert call(capsys, directory, "--name=good", "--list") == (0, table, "")
 
 
 def test_another_head_and_rule_judge_too(real, training, directory, capsys):
-    options = ["--config.head=ncm", "--config.keep=top", "--config.share=0.6", "--config.score=margin"]
+    options = ["--config.head=ncm", "--config.keep=top", "--config.fraction=0.6", "--config.score=margin"]
     status, _, _ = call(capsys, directory, *small(real), *options, "--name=best")
     assert status == 0
     found = filters.read_filter(directory, "best")
@@ -99,13 +99,13 @@ def test_another_head_and_rule_judge_too(real, training, directory, capsys):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "expected a data set first"),
-        (["--name=good"], "expected a data set first"),
+        ([], "expected one data set, got none"),
+        (["--name=good"], "expected one data set, got none"),
         (["SET"], "--name is missing"),
         (["SET", "--config=filter_digits"], "--name is missing"),
         (["SET", "--nmae=good"], "nmae"),
-        (["SET", "other", "--name=good"], "unexpected 'other'"),
-        (["SET", "--name=good"], "has no filter 'good', and no other"),
+        (["SET", "other", "--name=good"], "expected one data set, got "),
+        (["SET", "--name=good"], "has no filters, so none named 'good'"),
         (["nowhere", "--name=good"], "nowhere holds no synthetic data set"),
         (["SET", "--config=filter_digits", "--name=a/b"], "the name of a filter"),
         (["SET", "--config=filter_digits", "--name=a", "--config.head=nmc"], "Did you mean 'ncm'"),

@@ -45,12 +45,12 @@ def test_shards_that_others_draw_are_told_and_are_no_error(asked, tmp_path, monk
     [
         ("--config.class_list=cifar-10", "no class list 'cifar-10'"),
         ("--config.synonyms=all", "needs a class list"),
-        ("--config.guidance_scale=nan", "guidance_scale must be finite"),
+        ("--config.guidance_scale=nan", "guidance_scale[0] must be finite"),
         ("--config.guidance_scale=()", "guidance_scale must be finite"),
         ("--config.templates=a {photo} of a {}", "neither {} nor a choice"),
         ("--config.negative_prompt={a|b}", "negative_prompt must be one line"),
-        ("--config.format=gif", "no image format 'gif'"),
-        ("--config.share=4/4", "share must be i/n"),
+        ("--config.format=gif", "no format 'gif'"),
+        ("--config.worker=4/4", "worker must be i/n"),
     ],
 )
 def test_bad_names_prompts_and_scales_end_in_a_message(argument, message, tmp_path, capsys):

@@ -49,7 +49,7 @@ def test_a_known_list_names_the_folders_of_wordnet(capsys, tmp_path):
     manifest = read_manifest(tmp_path / "set")
     assert manifest.phrases == {"n01443537": ("goldfish",), "n01440764": ("tench",)}
     card = (tmp_path / "set" / "README.md").read_text()
-    assert "| 0 | n01443537 | goldfish | 1 |" in card
+    assert "| 0     | n01443537 | goldfish | 1      |" in card
     assert "license: cc0-1.0" in card
     assert call(capsys, tmp_path / "source", *options)[0] == 0  # goes on
 

@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
+from jaxcil.cli import configs
 from jaxcil.cli import main as command
-from jaxcil.errors import InputError
-from jaxcil.experiment.settings import defaults
 
 
 def call(capsys, *arguments):
@@ -21,11 +20,12 @@ def call(capsys, *arguments):
     ("arguments", "expected"),
     [
         (["rum"], "no verb 'rum'; there are: run, generate"),
-        (["run", "--workdir=x"], "--config is missing; give a file, or one of: "),
+        (["run", "--workdir=x"], "--config is missing; give a file"),
         (["run", "--config=quickstart"], "--workdir is missing"),
         (["run", "--config=quickstrat", "--workdir=x"], "Did you mean 'quickstart'?"),
-        (["run", "--config=quickstart", "--workdir=x", "--config.extractor.stepps=3"], "'extractor.steps'?"),
-        (["run", "--config=quickstart", "--workdir=x", "--config.extractor.steps=many"], "extractor.steps"),
+        (["run", "--config=quickstart", "--workdir=/dev/null/x", "--config.datset=y"], "'dataset'?"),
+        (["run", "--config=quickstart", "--workdir=/dev/null/x", "--config.seeds=y"], "seeds[0] must be"),
+        (["verify", "DIR", "--help-config"], "no flag '--help-config'"),
         (["run", "--config=quickstart", "--workdir=x", "--wrokdir=y"], "wrokdir"),
         (["run", "--config=quickstart", "--workdir=x", "more"], "unexpected 'more'"),
         (["benchmark", "convolutions"], "Did you mean 'convolution'?"),
@@ -43,39 +43,33 @@ def test_bad_input_ends_in_a_message_and_status_2(capsys, arguments, expected):
     assert "Traceback" not in err
 
 
-def test_words_need_no_quotes_and_numbers_keep_their_type():
-    config, others = command.parse(
-        ["--config=quickstart", "--config.heads=ncm, fecam", "--config.seeds=3,4", "--workdir=there"],
-        workdir=None,
-    )
-    assert config.heads == ("ncm", "fecam")
-    assert config.seeds == (3, 4)
-    assert others == {"workdir": "there"}
-
-
-def test_a_flag_and_its_value_may_stand_apart():
-    config, _ = command.parse(["--config", "quickstart", "--config.extractor.steps", "7"])
-    assert config.extractor.steps == 7
-
-
-def test_lists_in_python_notation_keep_their_meaning():
-    config, _ = command.parse(["--config=quickstart", "--config.heads=('ncm', 'fecam')"])
-    assert config.heads == ("ncm", "fecam")
-
-
-def test_a_config_of_ones_own_is_read_from_its_path(tmp_path):
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict(dict(a=1, b=dict(c=0.5)))\n"
-    )
-    config, _ = command.parse([f"--config={file}", "--config.b.c=2"])
-    assert config.to_dict() == {"a": 1, "b": {"c": 2.0}}
-    file.write_text("def get_config(:\n")
-    with pytest.raises(InputError, match="cannot be read as Python"):
-        command.parse([f"--config={file}"])
-    file.write_text("x = 1\n")
-    with pytest.raises(InputError, match="no get_config"):
-        command.parse([f"--config={file}"])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("run --config=quickstart --config.scenario.class_order=none-such", "none-such"),
+        ("generate --config=generate_digits --config.model=none-such", "none-such"),
+        ("generate --config=generate_digits --config.batch_size=0", "batch_size must be from 1 to 1,000,000"),
+        ("import-images /none/such", "/none/such"),
+        ("train-generator --config=digits_generator --config.dtype=int8", "int8"),
+        ("compare-samplers --config=compare_samplers --config.samplers=none-such", "none-such"),
+        (
+            "evaluate-synthetic --config=evaluate_digits --config.synthetic=/none --config.dataset=/none/such",
+            "/none/such",
+        ),
+        ("plan-pod --config=generate_digits --topology=none --config.model=none-such", "none-such"),
+        ("prepare-data tfds:none_such", "none_such"),
+    ],
+    ids=lambda value: value.split("--")[0].strip() if " " in value else "",
+)
+def test_a_refused_command_leaves_no_folder_and_no_lock(arguments, expected, capsys, tmp_path):
+    verb, *rest = arguments.split()
+    place = "--data_dir" if verb == "prepare-data" else "--workdir"
+    (tmp_path / "kept").mkdir()
+    for folder in ("new/folder", "kept"):
+        status, _, err = call(capsys, verb, *rest, f"{place}={tmp_path / folder}")
+        assert status == 2, err
+        assert expected in err
+        assert [path.name for path in tmp_path.rglob("*")] == ["kept"]
 
 
 def test_an_interrupt_ends_with_status_75(capsys, monkeypatch):
@@ -96,6 +90,39 @@ def test_help_lists_every_verb_and_each_has_its_own(capsys):
         status, own, _ = call(capsys, verb, "--help")
         assert status == 0
         assert own.startswith(f"jaxcil {verb}")
+        assert ("--help-config" in own) == bool(configs.configs_of(verb))
+        assert max(map(len, own.splitlines())) <= 120
+
+
+def test_help_of_a_verb_has_a_line_for_each_of_its_configs_and_none_of_others(capsys):
+    _, out, _ = call(capsys, "plan-pod", "--help")
+    listed = out.partition("\nConfigs:\n")[2]
+    assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "] == [
+        "generate_digits",
+        "generate_stable_diffusion",
+    ]
+    assert "A labelled set of synthetic handwritten digits" in listed
+
+
+def test_without_a_config_only_those_of_the_verb_are_offered(capsys):
+    status, _, err = call(capsys, "run", "--workdir=x")
+    assert status == 2
+    offered = err.partition("Configs of `jaxcil run`: ")[2].strip().split(", ")
+    assert set(offered) == set(configs.configs_of("run"))
+    assert "quickstart" in offered
+    assert "generate_digits" not in offered
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["run", "--help"], ["run", "--confg=x"]], ids=" ".join
+)
+def test_what_needs_no_jax_does_not_import_it(arguments):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "jaxcil", *arguments], capture_output=True, text=True
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "jaxcil.cli.main" in imported
+    assert not imported & {"jax", "flax", "tensorflow_datasets", "orbax"}
 
 
 def test_the_module_is_the_command():
@@ -103,65 +130,3 @@ def test_the_module_is_the_command():
         [sys.executable, "-m", "jaxcil", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "0.1.0"
-
-
-def test_a_list_that_is_empty_by_default_takes_words_or_numbers():
-    config, _ = command.parse(
-        [
-            "--config=quickstart",
-            "--config.future_proof.classes=cat, dog",
-            "--config.scenario.task_sizes=5,3,2",
-        ]
-    )
-    assert config.future_proof.classes == ("cat", "dog")
-    assert config.scenario.task_sizes == (5, 3, 2)
-
-
-def test_a_number_can_be_taken_back_on_the_command_line():
-    config, _ = command.parse(
-        ["--config=quickstart", "--config.extractor.steps=none", "--config.extractor.epochs", "3"]
-    )
-    assert (config.extractor.steps, config.extractor.epochs) == (None, 3)
-    config, _ = command.parse(
-        ["--config=fecam_cifar100", "--config.extractor.augmentation.policy=none"], defaults()
-    )
-    assert config.extractor.augmentation.policy is None
-    with pytest.raises(InputError, match="dataset cannot be none; it is 'digits'"):
-        command.parse(["--config=quickstart", "--config.dataset=none"])
-    with pytest.raises(InputError, match=r"no config field 'extractor\.stepps'"):
-        command.parse(["--config=quickstart", "--config.extractor.stepps=none"])
-
-
-def test_of_a_field_given_twice_the_last_value_counts():
-    config, _ = command.parse(
-        [
-            *("--config=quickstart", "--config.seeds=3,4", "--config.seeds=5"),
-            *("--config.extractor.steps=none", "--config.extractor.steps=7"),
-        ]
-    )
-    assert (config.seeds, config.extractor.steps) == ((5,), 7)
-
-
-def test_a_list_can_be_emptied_on_the_command_line():
-    config, _ = command.parse(["--config=lucir_cifar100", "--config.extractor.milestones="])
-    assert config.extractor.milestones == ()
-
-
-def test_the_config_of_another_verb_is_refused_with_what_it_lacks():
-    with pytest.raises(InputError, match="has no field classes, so it is the config of another verb"):
-        command.parse(["--config=generate_digits"], defaults())
-
-
-def test_a_config_may_be_the_json_that_a_run_wrote(tmp_path):
-    first, _ = command.parse(["--config=lucir_cifar100", "--config.seeds=5", "--config.image_size=8"])
-    (tmp_path / "config.json").write_text(first.to_json())
-    again, _ = command.parse(
-        [f"--config={tmp_path / 'config.json'}", "--config.extractor.steps=9"], defaults()
-    )
-    assert again.extractor.steps == 9
-    with again.unlocked():
-        again.extractor.steps = first.extractor.steps
-    assert again.to_dict() == first.to_dict()
-    (tmp_path / "config.json").write_text('{"seeds": "many"}')
-    with pytest.raises(InputError, match="is not a config that a run has written"):
-        command.parse([f"--config={tmp_path / 'config.json'}"], defaults())

@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 
 from jaxcil.cli import main as command
 from jaxcil.data import datasets
-from jaxcil.data.png import png
+from jaxcil.data.encoding import png
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 

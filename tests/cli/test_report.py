@@ -9,12 +9,13 @@ from jaxcil.cli import main as command
 
 @pytest.fixture
 def run(tmp_path):
-    """Writes the workdir of a finished run, and gives its path."""
+    """Writes the workdir of a finished run, and returns its path."""
 
     def write(name, seed, **fields):
         entry = {
-            "method": "ncm",
-            "extractor": "plain",
+            "learner": "frozen",
+            "reading": "ncm",
+            "variant": "plain",
             "seed": seed,
             "accuracy_matrix": [[0.5, None], [0.25, 0.75]],
             "average_incremental_accuracy": 0.5,
@@ -22,11 +23,15 @@ def run(tmp_path):
             "forgetting": 0.25,
         }
         results = {
-            "schema": 1,
-            "config": {"dataset": "pets"},
+            "schema": 2,
+            "config": {"dataset": "pets", "evaluate_on": "test", "scenario": {"class_order": "given"}},
+            "versions": {"jax": "0.10.2"},
+            "device": "cpu",
             "class_order": [0, 1],
+            "class_names": ["cat", "dog"],
             "class_order_hash": "00",
             "task_sizes": [1, 1],
+            "test_images": [10, 10],
             "conventions": {"average": "images", "forgetting": "up_to_last"},
             "runs": [entry],
         }
@@ -62,21 +67,21 @@ def test_without_a_folder_the_report_goes_into_report(run, tmp_path, capsys, mon
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "write jaxcil report RUN RUN ..."),
+        ([], "expected the workdirs of finished runs, got none"),
         (["{run}", "--outt=x"], "outt"),
         (["{run}", "--out="], "--out is empty"),
         (["{run}", "{run}"], "leave one out"),
         (["{run}", "{tmp}/nowhere"], "nowhere has no results.json; give workdirs"),
         (["{run}", "{tmp}/begun"], "begun is not finished"),
-        (["{old}"], "is of schema 0"),
-        (["{odd}"], "runs must be a list of entries, got 'abc'"),
+        (["{old}"], "is of schema 1"),
+        (["{odd}"], "runs must be a list that is not empty, got 'abc'"),
         (["{run}", "--out=/dev/null/x"], "/dev/null/x cannot be written"),
     ],
 )
 def test_bad_input_ends_in_a_message_and_status_2(run, tmp_path, capsys, monkeypatch, arguments, says):
     places = {
         "run": run("a", 0),
-        "old": run("old", 0, schema=0),
+        "old": run("old", 0, schema=1),
         "odd": run("odd", 0, runs="abc"),
         "tmp": tmp_path,
     }

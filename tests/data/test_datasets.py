@@ -54,6 +54,11 @@ def test_the_split_is_the_one_of_the_published_figures():
     assert digest[:16] == "d427471e9aec2e6a"
 
 
+def test_the_digits_are_prepared_without_a_word(tmp_path, capfd):
+    datasets.load("digits", "test", data_dir=str(tmp_path))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_unknown_name_lists_what_exists():
     with pytest.raises(InputError, match=r"no data set 'digit'.*digits.*Did you mean 'digits'"):
         datasets.load("digit", "train")
@@ -104,7 +109,9 @@ def test_transparent_pixels_are_white_as_in_imported_sets(tmp_path):
 def test_images_of_sixteen_bits_are_refused_and_not_cut_off(tmp_path):
     (tmp_path / "train" / "cat").mkdir(parents=True)
     Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "train" / "cat" / "0.png")
-    with pytest.raises(InputError, match=r"0\.png has pixels of mode I;16; expected 8 bits a channel"):
+    with pytest.raises(
+        InputError, match=r"0\.png has pixels of mode I;16; expected one image with 8 bits per channel"
+    ):
         datasets.load(str(tmp_path), "train")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from jaxcil import keys
 from jaxcil.diffusion import pipeline
 from jaxcil.synthesis.drawing.generate import fingerprint
-from jaxcil.synthesis.drawing.models import EMBEDDED, er_sde_plan, load_model
+from jaxcil.synthesis.drawing.models import EMBEDDED, load_model
+from jaxcil.synthesis.drawing.plans import er_sde_plan
 
 FOLDER = EMBEDDED["digits"]
 
@@ -31,7 +32,7 @@ def test_its_prompts_are_not_cut_and_its_words_differ():
 
 def test_it_draws_images_with_ink_on_a_dark_ground():
     model = load_model("digits")
-    plan = er_sde_plan(model, order=3, calls=8)
+    plan = er_sde_plan(model, order=3, nfe=8)
     prompts = ["a handwritten digit zero", "a handwritten digit one"] * 4
     image_keys = keys.image_keys(keys.root_key(0), np.arange(8), np.arange(8))
     images = np.asarray(jax.jit(pipeline.text_to_image)(model, plan, model.tokenize(prompts), image_keys))

@@ -142,7 +142,7 @@ def no_folders(root):
         (broken, "train", None, r"cut\.png cannot be read as an image"),
         (cut, "train", None, r"_0\.JPEG cannot be read as an image"),
         (emptied, "train", None, f"class '{WNIDS[1]}' has no images"),
-        (unlisted, "test", None, r"has the class .*, which .*wnids\.txt has not"),
+        (unlisted, "test", None, r"has the class .*, which is not in .*wnids\.txt"),
         (without_tabs, "test", None, "lines FILE<tab>CLASS"),
         (unannotated, "test", None, f"class '{WNIDS[2]}' has no images"),
         (missing, "test", None, r"val_1\.JPEG cannot be read: No such file"),

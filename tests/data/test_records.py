@@ -1,5 +1,7 @@
 """Labels and classes of a split, before any of its images is read."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -60,3 +62,12 @@ def test_classes_without_images_are_refused():
 def test_a_side_below_one_pixel_is_refused(size):
     with pytest.raises(InputError, match=f"at least 1 pixel, got {size}"):
         records.check_size(split([0]), size)
+
+
+def test_chosen_rows_keep_the_names_and_sizes_of_their_files():
+    there = dataclasses.replace(
+        split([2, 0, 1, 2, 0]), files=lambda rows: [(f"{row}.png", 10 * row) for row in rows]
+    )
+    chosen = records.of_classes(there, "cat, ant")
+    assert chosen.files(np.array([0, 3])) == [("0.png", 0), ("4.png", 40)]
+    assert split([0]).subset(np.array([0])).files is None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ import requests
 import tensorflow_datasets as tfds
 
 from jaxcil.data import datasets, prepare, tfds_sets
-from jaxcil.data.png import png
+from jaxcil.data.encoding import png
 from jaxcil.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -136,6 +137,14 @@ def test_labels_are_kept_beside_the_records_and_no_others_are_taken_for_them(dat
     np.testing.assert_array_equal(
         datasets.open_records("tfds:jaxcil_pictures", "train", str(moved)).labels, right
     )
+
+
+def test_the_files_of_a_set_are_its_shards_with_their_sizes(data_dir):
+    opened = datasets.open_records("tfds:jaxcil_pictures", "train", data_dir)
+    shards = sorted(pathlib.Path(data_dir, "jaxcil_pictures/1.0.0").glob("*train.array_record*"))
+    assert shards
+    sizes = [(path.name, path.stat().st_size) for path in shards]
+    assert opened.files(np.arange(3)) == sizes
 
 
 def test_prepared_twice_changes_nothing(data_dir):

@@ -42,19 +42,19 @@ DRAWN = {
     ),
     "latents and a size": (
         {"latents": jnp.zeros((2, 8, 8, 4)), "size": 32},
-        "leave size=32 away, or latents",
+        "omit size=32, or latents",
     ),
     "a negative for some": (
         {"negative": jnp.zeros((3, 77, 32))},
-        r"one for all or one a text, \[2, 77, 32\]",
+        r"one for all or one per text, \[2, 77, 32\]",
     ),
-    "a shorter negative": ({"negative": jnp.zeros((1, 9, 32))}, r"one for all or one a text.*\[1, 9, 32\]"),
+    "a shorter negative": ({"negative": jnp.zeros((1, 9, 32))}, r"one for all or one per text.*\[1, 9, 32\]"),
     "one side": ({"size": (32,)}, r"multiple of 4 pixels, one number or \(height, width\), got \(32,\)"),
     "three sides": ({"size": (32, 32, 3)}, "multiple of 4 pixels"),
     "half a pixel": ({"size": 32.5}, "multiple of 4 pixels.*got 32.5"),
     "size as text": ({"size": "32"}, "multiple of 4 pixels.*got '32'"),
-    "an empty slice": ({"decode_slice": 0}, "at least 1 image"),
-    "half an image a slice": ({"decode_slice": 0.5}, "at least 1 image"),
+    "an empty slice": ({"conditions": sd.Conditions(decode_slice=0)}, "at least 1 image"),
+    "half an image a slice": ({"conditions": sd.Conditions(decode_slice=0.5)}, "at least 1 image"),
 }
 
 
@@ -76,7 +76,9 @@ def test_what_does_not_fit_the_texts_is_refused_where_it_is_traced(model, plan, 
 def test_extra_channels_must_lie_over_the_latents(model, plan, shape):
     painting = model.replace(unet=model.unet.clone(in_channels=9))
     with pytest.raises(InputError, match=r"extra must be \[2, 8, 8\] and its channels"):
-        sd.draw_images(painting, plan, TEXT, jax.random.key(0), size=32, extra=jnp.zeros(shape))
+        sd.draw_images(
+            painting, plan, TEXT, jax.random.key(0), size=32, conditions=sd.Conditions(extra=jnp.zeros(shape))
+        )
 
 
 @pytest.mark.parametrize("size", [np.int64(16), (np.int32(16), 16), [16, 16]], ids=["one", "two", "list"])
@@ -88,7 +90,7 @@ def test_a_size_may_be_any_whole_number(model, plan, size):
 CHANGED = {
     "of another batch": (
         {"images": jnp.zeros((3, 16, 16, 3))},
-        r"images and prompts must be as many.*2 prompts",
+        r"one prompt per image.*2 prompts",
     ),
     "without a batch": (
         {"images": jnp.zeros((2, 16, 3))},
@@ -204,7 +206,7 @@ FOLDERS = {
         {"prediction_type": ["v"]},
         "prediction type",
     ),
-    "noise of other channels": ("unet/config.json", {"out_channels": 8}, "takes 4 and gives 8"),
+    "noise of other channels": ("unet/config.json", {"out_channels": 8}, "takes 4 and returns 8"),
     "too few channels": ("unet/config.json", {"in_channels": 3}, "have 4 channels, but the UNet takes 3"),
     "no number of tokens": (
         "tokenizer/tokenizer_config.json",

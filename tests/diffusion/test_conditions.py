@@ -1,5 +1,6 @@
 """What a UNet may take beside latents, time and text: class labels, and channels behind the latents."""
 
+import functools
 import json
 import pathlib
 
@@ -39,7 +40,12 @@ def drawn():
     return [jax.random.normal(key, shape) for key, shape in zip(keys, shapes)]
 
 
+def ddim(model):
+    return solvers.ddim(solvers.scheduler_grid(model.scheduler_config, 2))
+
+
 LABELS = np.array([4, 1], np.int32)
+KEY = jax.random.key(0)
 
 
 def test_the_network_sees_labels_and_the_extra_channels_behind_the_latents(model):
@@ -49,26 +55,28 @@ def test_the_network_sees_labels_and_the_extra_channels_behind_the_latents(model
     )
     # epsilon prediction: x = 0.6 x0 + 0.8 epsilon; the extra channels are not noised
     expected = (x - 0.8 * raw) / 0.6
-    prediction = jax.jit(sd.denoiser(model, text, class_labels=LABELS, extra=extra))(x, NODE)
+    prediction = jax.jit(sd.denoiser(model, text, conditions=sd.Conditions(LABELS, extra)))(x, NODE)
     np.testing.assert_allclose(prediction, expected, atol=1e-5)
 
 
 def test_both_halves_of_the_guidance_have_labels_and_extra_channels(model):
     # Linear in the scale, between the predictions for the text and for the negative alone
     x, text, negative, extra = drawn()
-    settings = {"class_labels": LABELS, "extra": extra}
-    run = jax.jit(lambda text, scale: sd.denoiser(model, text, scale, negative, **settings)(x, NODE))
-    plain = jax.jit(lambda text: sd.denoiser(model, text, **settings)(x, NODE))
+    conditions = sd.Conditions(LABELS, extra)
+    run = jax.jit(
+        lambda text, scale: sd.denoiser(model, text, scale, negative, conditions=conditions)(x, NODE)
+    )
+    plain = jax.jit(lambda text: sd.denoiser(model, text, conditions=conditions)(x, NODE))
     one, zero = plain(text), plain(jnp.broadcast_to(negative, text.shape))
     np.testing.assert_allclose(run(text, 3.0), zero + 3 * (one - zero), atol=2e-5)
 
 
 def test_an_inpainting_model_draws_images_from_latents_of_the_autoencoder(model):
     _, text, negative, extra = drawn()
-    plan = solvers.ddim(solvers.scheduler_grid(model.scheduler_config, 2))
+    plan = ddim(model)
     images = jax.eval_shape(
         lambda key: sd.draw_images(
-            model, plan, text, key, negative=negative, class_labels=LABELS, extra=extra
+            model, plan, text, key, negative=negative, conditions=sd.Conditions(LABELS, extra)
         ),
         jax.random.key(0),
     )
@@ -83,26 +91,37 @@ def test_an_inpainting_model_draws_images_from_latents_of_the_autoencoder(model)
         ({"class_labels": None}, "trained with 5 classes"),
         ({"class_labels": np.array([0, 5])}, r"lie in \[0, 5\), got 0 to 5"),
         ({"class_labels": np.array([-1, 2])}, r"lie in \[0, 5\), got -1 to 2"),
-        ({"class_labels": np.array([1])}, r"one a text, \[2\], got \(1,\)"),
+        ({"class_labels": np.array([1])}, r"one per text, \[2\], got \(1,\)"),
     ],
     ids=["no extra", "channels", "no labels", "above", "below", "length"],
 )
 def test_conditions_that_are_missing_or_do_not_fit_are_refused(model, changes, message):
     _, text, _, extra = drawn()
     with pytest.raises(InputError, match=message):
-        sd.denoiser(model, text, **{"class_labels": LABELS, "extra": extra} | changes)
+        sd.denoiser(model, text, conditions=sd.Conditions(LABELS, extra).replace(**changes))
+
+
+def test_conditions_are_an_argument_of_a_compiled_function_with_their_counts_static(model):
+    text, plan = model.tokenize(["a cat", "a dog"]), ddim(model)
+    conditions = sd.Conditions(LABELS, jnp.zeros((2, 8, 8, 5)), clip_skip=1, decode_slice=1)
+    wide = model.replace(unet=model.unet.clone(cross_attention_dim=32))
+    wide = wide.replace(parameters=model.parameters | {"unet": jax.eval_shape(wide.unet.initial, KEY)})
+    run = jax.eval_shape(
+        functools.partial(sd.text_to_image, keys=KEY), wide, plan, text, conditions=conditions
+    )
+    assert run.shape == (2, 32, 32, 3)
 
 
 def test_a_model_without_extra_channels_or_classes_takes_none(plain):
     text = jnp.zeros((2, 77, 32))
     with pytest.raises(InputError, match="takes 4 channels: 4 of latents and 0"):
-        sd.denoiser(plain, text, extra=jnp.zeros((2, 8, 8, 5)))
+        sd.denoiser(plain, text, conditions=sd.Conditions(extra=jnp.zeros((2, 8, 8, 5))))
     with pytest.raises(InputError, match="no classes of its own"):
-        sd.denoiser(plain, text, class_labels=LABELS)
+        sd.denoiser(plain, text, conditions=sd.Conditions(class_labels=LABELS))
 
 
 def test_text_to_image_with_an_inpainting_model_names_what_is_missing(plain):
     model = plain.replace(unet=plain.unet.clone(in_channels=9))
-    plan = solvers.ddim(solvers.scheduler_grid(model.scheduler_config, 2))
+    plan = ddim(model)
     with pytest.raises(InputError, match="5 that must come as extra"):
         sd.text_to_image(model, plan, model.tokenize(["a cat"]), jax.random.key(0))

@@ -125,7 +125,7 @@ def test_a_model_is_fetched_once_without_what_is_not_needed_and_then_read_withou
     assert hub.resolve("tests/model") == (folder, commit)
     one, two = sd.load("tests/model"), sd.load(SD1)
     assert jax.tree.all(jax.tree.map(np.array_equal, one.parameters, two.parameters))
-    with pytest.raises(InputError, match="is not asked: HF_HUB_OFFLINE"):
+    with pytest.raises(InputError, match="is not asked, because HF_HUB_OFFLINE"):
         sd.load("tests/model", revision="another")
 
 
@@ -135,7 +135,7 @@ def test_a_model_is_fetched_once_without_what_is_not_needed_and_then_read_withou
         ("tests/absent", {}, "neither a folder here nor a public model"),
         ("tests/gated", {}, "accept its terms on https://huggingface.co/tests/gated"),
         ("tests/model", {"revision": "flux"}, "tests/model has no revision 'flux'"),
-        ("tests/model", {"variant": "fp16"}, "variant 'fp16' in tests/model/unet; variants there: none"),
+        ("tests/model", {"variant": "fp16"}, "variant 'fp16' in tests/model/unet; its variants: none"),
         ("tests/pickles", {}, r"unet\.bin: pickles .* jaxcil convert-pipeline"),
         ("tests/a--b", {}, "cannot be the name of a model"),
     ],
@@ -148,7 +148,7 @@ def test_what_the_hub_does_not_give_is_named(local_hub, name, options, message):
 
 
 def test_without_a_network_and_without_a_copy_both_are_named(cache, monkeypatch):
-    with pytest.raises(InputError, match=r"'tests/model' is no folder here.*HF_HUB_OFFLINE is set"):
+    with pytest.raises(InputError, match=r"'tests/model' is not a folder here.*HF_HUB_OFFLINE is set"):
         sd.load("tests/model")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens at the port for rubbish
@@ -175,7 +175,7 @@ def test_a_download_that_breaks_off_says_that_it_goes_on(local_hub, monkeypatch)
         raise RuntimeError("connection lost")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
-    with pytest.raises(InputError, match=r"connection lost.*try again, and it goes on"):
+    with pytest.raises(InputError, match=r"connection lost.*try again to resume"):
         hub.resolve("tests/model")
 
 

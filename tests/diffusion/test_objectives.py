@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from jaxcil import convolution
-from jaxcil.diffusion import objectives
-from jaxcil.diffusion.byte_pairs import learn_tokenizer
+from jaxcil.diffusion import objectives, settings
 from jaxcil.diffusion.objectives import DenoiserTraining, LabelledImages, latent_scale
 from jaxcil.diffusion.text_encoder import CLIPTextModel
+from jaxcil.diffusion.tokenizer import learn_tokenizer
 from jaxcil.diffusion.train import train_pipeline
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
 from jaxcil.training import loop
+from jaxcil.training.learner import Part
 from jaxcil.training.optimizer import AdamW, moving_average
 
 WORDS = [["a digit one", "one"], ["a digit two", "two"]]
@@ -91,23 +92,21 @@ def test_captions_are_dropped_at_the_asked_share_and_otherwise_of_the_own_class(
 def trained():
     told = []
     training = {"batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.0, "warmup_steps": 2, "shift": 1}
+    chosen = settings.GeneratorSettings(
+        tokenizer=settings.TokenizerSettings(merges=10, length=8),
+        autoencoder=settings.AutoencoderSettings((8, 8), 1, norm_num_groups=4, latent_channels=4),
+        autoencoder_training=settings.AutoencoderTrainingSettings(steps=6, kl_weight=1e-4, **training),
+        text_encoder=settings.TextEncoderSettings(hidden_size=16, layers=1, heads=2),
+        unet=settings.UNetSettings((8, 8), 1, heads=2, norm_num_groups=4),
+        denoiser_training=settings.DenoiserTrainingSettings(steps=4, caption_dropout=0.1, **training),
+        seed=0,
+        checkpoint_every=2,
+    )
     model = train_pipeline(
         random_images(),
         np.arange(24, dtype=np.int32) % 2,
         WORDS,
-        tokenizer={"merges": 10, "length": 8},
-        autoencoder={
-            "block_out_channels": (8, 8),
-            "layers_per_block": 1,
-            "norm_num_groups": 4,
-            "latent_channels": 4,
-        },
-        autoencoder_training={"steps": 6, "kl_weight": 1e-4, **training},
-        text_encoder={"hidden_size": 16, "layers": 1, "heads": 2},
-        unet={"block_out_channels": (8, 8), "layers_per_block": 1, "heads": 2, "norm_num_groups": 4},
-        denoiser_training={"steps": 4, "caption_dropout": 0.1, **training},
-        seed=0,
-        chunk=2,
+        settings=chosen,
         checkpoints=lambda name: contextlib.nullcontext(),
         tell=lambda name, report: told.append((name, report)),
     )
@@ -135,10 +134,10 @@ def test_training_twice_gives_the_same_weights_bit_for_bit():
     module = small_autoencoder().clone(convolution=convolution.conv_general_dilated)
     training = objectives.AutoencoderTraining(AdamW(1e-3, 0.0, 2), 1e-4, module, 6, 1)
     data = LabelledImages(jnp.asarray(random_images()), jnp.arange(24) % 2)
-    begin, program = jax.vmap(training.begin), loop.program(training.step)
-    key = jax.random.key(0)[None]
+    begin, program = jax.vmap(training.begin), loop.program(type(training).step)
+    key, parts = jax.random.key(0)[None], [[Part(np.arange(24), 8)]]
     one, other = (
-        loop.train(program, loop.begin(begin, key), data, np.arange(24), key, steps=4, batch_size=8, chunk=2)
+        loop.train(program, training, loop.begin(begin, key), data, parts, key, steps=4, chunk=2)
         for _ in range(2)
     )
     jax.tree.map(np.testing.assert_array_equal, one, other)

@@ -224,7 +224,13 @@ def test_skipped_layers_change_the_prompts_alone_as_in_diffusers(model):
         jax.jit(run)(jax.random.key(0))
         for run in (
             lambda key: sd.text_to_image(
-                model, plan, ids, key, negative_ids=negative_ids, clip_skip=1, **settings
+                model,
+                plan,
+                ids,
+                key,
+                negative_ids=negative_ids,
+                conditions=sd.Conditions(clip_skip=1),
+                **settings,
             ),
             lambda key: sd.draw_images(model, plan, text, key, negative=negative, **settings),
         )

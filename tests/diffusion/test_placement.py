@@ -130,7 +130,14 @@ def test_drawing_on_a_mesh_with_every_option_sends_nothing(model, on):
 
     def draw(model, plan, negative, text, keys, scale):
         return sd.draw_images(
-            model, plan, text, keys, negative=negative, size=16, guidance_scale=scale, decode_slice=1
+            model,
+            plan,
+            text,
+            keys,
+            negative=negative,
+            size=16,
+            guidance_scale=scale,
+            conditions=sd.Conditions(decode_slice=1),
         )
 
     batch = mesh.shard_batch(on, (text, jax.random.split(jax.random.key(0), 8), jnp.full(8, 2.0)))

@@ -4,18 +4,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxcil.diffusion.folder import PARTS
-from jaxcil.diffusion.released import RELEASED
-from jaxcil.parallel.flops import flops
-
-
-def described(name, part):
-    network = PARTS[part][0].from_config(RELEASED[name][part])
-    return network, jax.eval_shape(network.initial, jax.eval_shape(lambda: jax.random.key(0)))
+from jaxcil.diffusion.released import RELEASED, abstract
+from jaxcil.parallel.pods import flops
 
 
 def test_stable_diffusion_2_1_takes_what_torch_counts_at_the_size_it_was_trained_for():
-    network, parameters = described("sd21", "unet")
+    model = abstract(RELEASED["sd21"])
+    network, parameters = model.unet, model.parameters["unet"]
     latents, text = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 96, 96, 4), (1, 77, 1024)))
     counted = flops(
         lambda parameters, x, text: network.apply({"params": parameters}, x, 0.0, text),

@@ -103,7 +103,7 @@ def test_shards_are_read_through_their_index(tmp_path):
     (tmp_path / f"{STEM}.safetensors.index.json").write_text(
         json.dumps({"weight_map": dict.fromkeys(places, "../elsewhere.safetensors")})
     )
-    with pytest.raises(InputError, match="not beside it"):
+    with pytest.raises(InputError, match="in other folders"):
         weights.read(tmp_path, "unet", shapes("unet"))
 
 
@@ -115,8 +115,8 @@ def test_a_tensor_that_is_not_in_the_shard_of_the_index_is_named(tmp_path):
     with pytest.raises(InputError) as error:
         weights.read(tmp_path, "unet", shapes("unet"))
     assert {line.strip() for line in str(error.value).splitlines()[1:-1]} == {
-        f"missing in {SHARDS[1]}, where the index has it: {held}",
-        f"missing in {SHARDS[0]}, where the index has it: of_nowhere",
+        f"missing in {SHARDS[1]}, where the index lists it: {held}",
+        f"missing in {SHARDS[0]}, where the index lists it: of_nowhere",
     }
 
 
@@ -155,9 +155,9 @@ def test_a_variant_is_read_where_it_is_alone_and_asked_for_where_there_are_two(t
     shutil.copy(original, tmp_path / f"{STEM}.fp16.safetensors")
     assert same(weights.read(tmp_path, "unet", shapes("unet")), parameters("unet"))
     shutil.copy(original, tmp_path / f"{STEM}.non_ema.safetensors")
-    with pytest.raises(InputError, match="variants fp16, non_ema: say which"):
+    with pytest.raises(InputError, match="variants fp16, non_ema: choose one"):
         weights.read(tmp_path, "unet", shapes("unet"))
-    with pytest.raises(InputError, match=r"variant 'bf16' in .*variants there: fp16, non_ema"):
+    with pytest.raises(InputError, match=r"variant 'bf16' in .*its variants: fp16, non_ema"):
         weights.read(tmp_path, "unet", shapes("unet"), variant="bf16")
 
 

@@ -58,8 +58,8 @@ def test_blocks_of_classes_are_tasks_too(arrays):
     # The stored values are percent, rounded to two decimals: total, blocks of 10, classes below 20, and the others
     predictions, labels, classes = arrays["pred"], arrays["true"], np.arange(30)
     groups = [(0 * classes, 1), (classes // 10, 3), (classes // 20, 2)]
-    found = np.concatenate([metrics.task_accuracies(predictions, labels, *group) for group in groups])
-    np.testing.assert_allclose(100 * found, arrays["grouped_values"], rtol=0, atol=0.005 + 1e-9)
+    measured = np.concatenate([metrics.task_accuracies(predictions, labels, *group) for group in groups])
+    np.testing.assert_allclose(100 * measured, arrays["grouped_values"], rtol=0, atol=0.005 + 1e-9)
 
 
 def test_scaling_the_numbers_of_images_changes_nothing_but_their_ratio_does(arrays):
@@ -105,9 +105,9 @@ def predicted():
 
 def test_the_confusion_matrix_has_true_classes_in_rows_and_no_padding(predicted):
     predictions, labels = predicted
-    found = metrics.confusion_matrix(np.append(predictions, 9), np.append(labels, -1), 7)
-    np.testing.assert_array_equal(found, confusion_matrix(labels, predictions, labels=np.arange(7)))
-    assert found.dtype == np.int64
+    measured = metrics.confusion_matrix(np.append(predictions, 9), np.append(labels, -1), 7)
+    np.testing.assert_array_equal(measured, confusion_matrix(labels, predictions, labels=np.arange(7)))
+    assert measured.dtype == np.int64
 
 
 @pytest.fixture
@@ -155,11 +155,11 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy_bin_by_bin
 
 def test_calibration_looks_at_probabilities_and_not_at_the_size_of_scores(scored):
     scores, labels = scored
-    found = metrics.expected_calibration_error(scores, labels)
+    measured = metrics.expected_calibration_error(scores, labels)
     shifted = np.pad(scores + 1e3 * labels[:, None], ((0, 5), (0, 2)), constant_values=-np.inf)
     padded = np.append(labels, [-1] * 5)
     # A shift by 1e3 costs float64 three digits
-    assert metrics.expected_calibration_error(shifted, padded) == pytest.approx(found, rel=1e-9)
+    assert metrics.expected_calibration_error(shifted, padded) == pytest.approx(measured, rel=1e-9)
 
 
 def test_who_is_sure_and_right_is_calibrated_and_who_is_sure_and_wrong_is_not():
@@ -186,7 +186,7 @@ def test_who_is_sure_and_right_is_calibrated_and_who_is_sure_and_wrong_is_not():
         (lambda: metrics.top_k_accuracy([[0.0, 1.0]], [2], 1), r"labels must lie in \[0, 2\)"),
         (lambda: metrics.expected_calibration_error([[0.0, 1.0]], [-1]), "at least one"),
         (lambda: metrics.expected_calibration_error([[0.0, 1.0]], [0], bins=0), "bins must be"),
-        (lambda: metrics.task_accuracies([0], [0, 1], [0, 0], 1), "one prediction a label"),
+        (lambda: metrics.task_accuracies([0], [0, 1], [0, 0], 1), "one prediction per label"),
     ],
 )
 def test_bad_input_is_refused(call, says):

@@ -1,89 +1,108 @@
-"""Real images of a run: resident and streamed ones are the same to a training and to an extractor."""
+"""Real images of a run: resident and streamed ones are the same, in labels, order and pixels."""
 
-import jax
-import jax.numpy as jnp
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcil.data.batches import Part
 from jaxcil.errors import InputError
-from jaxcil.experiment import benchmark as real_images
-from jaxcil.experiment import lanes
-from jaxcil.experiment.auxiliary import Auxiliary
-from jaxcil.experiment.settings import defaults
+from jaxcil.experiment.benchmark import STREAMED_SAMPLE, Split, content, load_benchmark
+from jaxcil.experiment.settings import defaults, resolve
 
 NAMES = ("ant", "bee", "cat", "dog")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Seven training and three test images a class: red and green are 10 times the class and the number."""
+def benchmark_of(tmp_path_factory):
+    """Makes benchmarks of seven training and three test images per class: 10 times the class plus the number."""
     root = tmp_path_factory.mktemp("images")
     for split, count in (("train", 7), ("test", 3)):
         for label, name in enumerate(NAMES):
             (root / split / name).mkdir(parents=True)
             for n in range(count):
-                image = np.full((8, 8, 3), 10 * label + n, np.uint8)
-                image[:, :4, 2] = 200  # a crop would show another share of it
-                Image.fromarray(image).save(root / split / name / f"{n}.png")
-    return root
+                Image.new("RGB", (8, 8), (10 * label + n,) * 3).save(root / split / name / f"{n}.png")
+
+    def make(**changes):
+        config = defaults()
+        config.dataset, config.training.steps, config.variants = str(root), 1, ("plain",)
+        config.scenario.class_order = "dog,cat,bee,ant"
+        config.update(changes)
+        return load_benchmark(resolve(config))
+
+    return make
 
 
-def config(folder, **changes):
-    made = defaults()
-    made.dataset = str(folder)
-    made.scenario.class_order = "dog,cat,bee,ant"
-    made.extractor.update(steps=4, batch_size=4)
-    made.update(changes)
-    return made
-
-
-def test_streamed_images_have_the_labels_and_the_order_of_resident_ones(folder):
-    resident = real_images.load_benchmark(config(folder))
-    streamed = real_images.load_benchmark(config(folder, stream="whole", image_size=8))
+def test_streamed_images_have_the_labels_and_the_order_of_resident_ones(benchmark_of):
+    resident, streamed = benchmark_of(), benchmark_of(stream="whole", image_size=8)
     assert streamed.train.images is None
     for one, other in ((resident.train, streamed.train), (resident.test, streamed.test)):
         np.testing.assert_array_equal(one.labels, other.labels)
-        blocks = [np.concatenate(list(split.blocks(8))) for split in (one, other)]
+        rows = np.arange(len(one.labels))
+        blocks = [np.concatenate(list(split.blocks(rows, 8))) for split in (one, other)]
         np.testing.assert_array_equal(*blocks)
-        seen = real_images.features(corner, one, 8)
-        assert seen.shape == (len(one.labels), 1)
-        np.testing.assert_array_equal(3 - np.asarray(seen)[:, 0] // 10, one.labels)  # the order is reversed
+        np.testing.assert_array_equal(3 - blocks[0][:, 0, 0, 0] // 10, one.labels)  # the order is reversed
 
 
-def corner(images):
-    assert len(images.sharding.device_set) == jax.device_count()
-    return images[:, 0, 0, :1].astype(jnp.float32)
+def test_blocks_of_some_rows_are_filled_up_to_a_multiple(benchmark_of):
+    for benchmark in (benchmark_of(), benchmark_of(stream="whole", image_size=8)):
+        (block,) = benchmark.train.blocks(np.array([9, 2, 20]), 8, multiple=4)
+        assert block[:, 0, 0, 0].tolist() == [12, 2, 26, 0]
 
 
-def test_a_streamed_batch_has_first_classes_and_auxiliary_images_in_their_share(folder):
-    made = config(folder, stream="whole", image_size=8)
-    benchmark = real_images.load_benchmark(made)
-    extra = Auxiliary(np.full((6, 8, 8, 3), 99, np.uint8), np.array([2, 2, 2, 3, 3, 3], np.int32), ())
-    made.future_proof.share = 0.25
-    learner = lanes.make_learner(made, benchmark, extra)
-    task, learner = lanes._first_task(learner, benchmark, extra, "future_proof")
-    parts = lanes._parts(made, learner, task, "future_proof")
-    assert [part.size for part in parts] == [3, 1]
-    chunk = real_images.streamed(benchmark, extra, parts, 6, "whole")
-    images, labels, synthetic = chunk(0, 5)
-    np.testing.assert_array_equal(synthetic, np.broadcast_to([False, False, False, True], (5, 4)))
-    assert (images[synthetic] == 99).all()
-    assert (labels[~synthetic] < 2).all()
-    assert (labels[synthetic] >= 2).all()
-    np.testing.assert_array_equal(3 - images[~synthetic][:, 0, 0, 0] // 10, labels[~synthetic])
-    assert ((images[~synthetic][:, :, :, 2] == 200).mean((1, 2)) == 0.5).all()  # whole images
-    again = chunk(3, 2)
-    np.testing.assert_array_equal(again.images, images[3:])  # goes on at any step
+def test_a_tenth_of_the_training_images_can_take_the_place_of_the_test_images(benchmark_of):
+    held_out = benchmark_of(evaluate_on="held_out")
+    assert np.bincount(held_out.train.labels).tolist() == [6] * 4
+    assert np.bincount(held_out.test.labels).tolist() == [1] * 4
 
 
-def test_streams_of_real_images_alone_need_no_auxiliary_ones(folder):
-    benchmark = real_images.load_benchmark(config(folder, stream="whole", image_size=8))
-    rows = np.flatnonzero(benchmark.train.labels < 2).astype(np.int32)
-    shown = real_images.streamed(benchmark, None, [Part(np.append(rows, -1), 4)], 3, "whole")(0, 3)
-    assert shown.images.shape == (3, 4, 8, 8, 3)
-    assert not shown.synthetic.any()
+@pytest.fixture
+def many(tmp_path):
+    """Two hundred images of one size in pixels, more than are read to compare them."""
+    for split, count in (("train", 200), ("test", 1)):
+        for name in ("ant", "bee"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for n in range(count // 2 or 1):
+                Image.new("RGB", (8, 8), (n, 0, 0)).save(tmp_path / split / name / f"{n:03}.png")
+    return tmp_path
+
+
+def noise(path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        noise,
+        lambda path: path.rename(path.with_name("100.png")),
+        lambda path: path.with_name("0000.png").write_bytes(path.read_bytes()),
+    ],
+    ids=["other pixels", "another name", "one more"],
+)
+def test_every_image_of_a_streamed_folder_counts_when_it_is_compared(change, many, benchmark_of):
+    def seen():
+        benchmark = benchmark_of(
+            dataset=str(many), stream="whole", image_size=8, scenario={"class_order": "label-order"}
+        )
+        sample = np.linspace(0, 199, STREAMED_SAMPLE, dtype=np.int64)
+        assert 1 not in sample
+        return [part.tobytes() for part in content(benchmark.train)]
+
+    before = seen()
+    assert seen() == before
+    change(many / "train/ant/001.png")
+    assert seen() != before
+
+
+def test_where_only_a_sample_of_a_stream_is_compared_it_is_said(benchmark_of, capsys):
+    split = benchmark_of(stream="whole", image_size=8).train
+    whole = content(split)
+    assert "compared" not in capsys.readouterr().err
+    records = dataclasses.replace(split.records, files=None)
+    assert len(content(Split(split.labels, records=records))) == len(whole) - 1
+    assert f"only {STREAMED_SAMPLE} are compared with those of earlier calls" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -93,6 +112,6 @@ def test_streams_of_real_images_alone_need_no_auxiliary_ones(folder):
         ({"classes": "ant,ant"}, "named once each"),
     ],
 )
-def test_images_that_cannot_be_had_are_refused(folder, change, message):
+def test_images_that_cannot_be_had_are_refused(benchmark_of, change, message):
     with pytest.raises(InputError, match=message):
-        real_images.load_benchmark(config(folder, **change))
+        benchmark_of(**change)

@@ -9,30 +9,28 @@ import time
 FIELDS = (
     *(
         "seeds=0,1",
-        "extractors=plain,future_proof",
+        "variants=plain,future_proof",
         "heads=ncm,fecam",
-        "extractor.steps=40",
-        "extractor.chunk=10",
+        "training.steps=40",
+        "training.checkpoint_every=10",
     ),
     *(
-        "extractor.batch_size=16",
+        "training.batch_size=16",
         "synthetic.images_per_class=10",
-        "synthetic.calls=4",
+        "synthetic.nfe=4",
         "synthetic.batch_size=10",
     ),
     "synthetic.shard_size=10",
 )
 STAGES = (
-    "synthetic/synthetic-train.array_record-00001.json",  # generation: two shards of eight stand
-    "extractors/future_proof/10/commit_success.txt",  # training: one chunk of four is kept
+    "synthetic/synthetic-train.array_record-00001.json",  # generation: two shards of ten are complete
+    "extractors/future_proof/1/SHA256SUMS",  # training: one chunk of four is kept
     "heads/future_proof-ncm.json",  # heads: one of two is done
 )
 
 
 def test_a_run_killed_at_three_stages_ends_in_the_same_results(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "programs")
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
     def command(workdir):
         fields = [f"--config.{field}" for field in (*FIELDS, f"data_dir={tmp_path / 'tfds'}")]

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxcil.benchmarks import stable_diffusion
-from jaxcil.diffusion.unet import UNet2DCondition
-from jaxcil.parallel.flops import flops
+from jaxcil.diffusion import released
+from jaxcil.parallel.pods import flops
 
 
 def shape(*sizes):
@@ -17,15 +16,16 @@ def shape(*sizes):
 
 @functools.cache
 def network(name):
-    module = {
-        "unet 1.5": stable_diffusion.unet,
-        "unet 2.x": lambda: UNet2DCondition(
-            cross_attention_dim=1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True
-        ),
-        "vae": stable_diffusion.vae,
-        "text": stable_diffusion.text_encoder,
-    }[name]()
-    return module, {"params": stable_diffusion.parameter_shapes(module)}
+    sd15 = released.RELEASED["sd15"]
+    sd2 = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True}
+    part, configs = {
+        "unet 1.5": ("unet", sd15),
+        "unet 2.x": ("unet", sd15 | {"unet": sd2}),
+        "vae": ("vae", sd15),
+        "text": ("text_encoder", sd15),
+    }[name]
+    model = released.abstract(configs)
+    return getattr(model, part), {"params": model.parameters[part]}
 
 
 def counted(name, *inputs, method=None):

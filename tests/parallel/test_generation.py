@@ -1,6 +1,6 @@
 """Sampling on several devices and in several processes.
 
-As a program, this file draws one share of the requests into a directory: `python FILE DIRECTORY SHARE`.
+As a program, this file draws one worker's requests into a directory: `python FILE DIRECTORY WORKER`.
 """
 
 import os
@@ -23,15 +23,15 @@ CLASSES = ("cat", "dog", "fox", "owl")
 PER_DEVICE, SHARD = 4, 8
 
 
-def draw_share(directory, share):
-    """64 images by all devices of the mesh, or the share of them, and the noise that they start from."""
+def draw_part(directory, worker):
+    """64 images by all devices of the mesh, or a worker's part of them, and the noise that they start from."""
     model = sd.load(SD1)
     plan = er_sde(scheduler_grid(model.scheduler_config, 2, final="zero"))
     manifest = generate(
-        directory, model, plan, CLASSES, 16, batch_size=PER_DEVICE, shard_size=SHARD, seed=11, share=share
+        directory, model, plan, CLASSES, 16, batch_size=PER_DEVICE, shard_size=SHARD, seed=11, worker=worker
     )
     on = mesh.generation_mesh()
-    index, count = map(int, share.split("/"))
+    index, count = map(int, worker.split("/"))
     numbers = [
         number
         for shard, (start, stop) in enumerate(manifest.requests.shards)
@@ -61,14 +61,14 @@ def test_devices_and_processes_draw_the_same_noise_and_the_same_images(tmp_path,
     }
     directories["two-by-two"].mkdir(parents=True)
     processes = [
-        subprocess.Popen([sys.executable, __file__, directories["two-by-two"], share], env=environment)
-        for share in ("0/2", "1/2")
+        subprocess.Popen([sys.executable, __file__, directories["two-by-two"], worker], env=environment)
+        for worker in ("0/2", "1/2")
     ]
     meshes = {name: mesh.generation_mesh(jax.devices()[:n]) for name, n in (("one", 1), ("four", 4))}
     for name, on in meshes.items():
         monkeypatch.setattr(mesh, "generation_mesh", lambda on=on: on)
         directories[name].mkdir(parents=True)
-        draw_share(directories[name], "0/1")
+        draw_part(directories[name], "0/1")
     assert [process.wait() for process in processes] == [0, 0]
     sets = {name: store.read(directory) for name, directory in directories.items()}
     for name in ("four", "two-by-two"):
@@ -106,4 +106,4 @@ def test_four_devices_draw_what_one_draws_without_a_collective():
 
 
 if __name__ == "__main__":
-    draw_share(pathlib.Path(sys.argv[1]), sys.argv[2])
+    draw_part(pathlib.Path(sys.argv[1]), sys.argv[2])

@@ -17,22 +17,24 @@ import pytest
 from PIL import Image
 
 from jaxcil import keys
-from jaxcil.data.batches import Part
-from jaxcil.experiment import benchmark as real_images
-from jaxcil.experiment.auxiliary import Auxiliary
-from jaxcil.experiment.settings import defaults
+from jaxcil.experiment.auxiliary import AuxiliaryImages
+from jaxcil.experiment.benchmark import load_benchmark
+from jaxcil.experiment.pool import ImagePool
+from jaxcil.experiment.settings import defaults, resolve
+from jaxcil.experiment.variants import VARIANTS
 from jaxcil.parallel import mesh as meshes
 from jaxcil.training import loop
+from jaxcil.training.learner import Part, whole
 
 SIDE, BATCH, STEPS, CHUNK = 4, 8, 6, 3
 REAL, OTHER = 5, 3  # images of a batch
 
 
-def weigh(total, batch, key):
+def weigh(learner, total, batch, key):
     """Adds up all pixels, each image with its place in the batch: whole numbers, the same in any order."""
-    images, labels, synthetic = batch
+    images, labels, auxiliary = batch
     places = jnp.arange(len(labels), dtype=jnp.int32) + 1
-    pixels = images.astype(jnp.int32).sum((1, 2, 3)) + 1000 * labels + 10_000 * synthetic
+    pixels = images.astype(jnp.int32).sum((1, 2, 3)) + 1000 * labels + 10_000 * auxiliary
     return total + (pixels * places).sum(), {"total": (pixels * places).sum().astype(jnp.float32)}
 
 
@@ -40,30 +42,31 @@ def train(folder, runs):
     """What the runs add up to, and which images were read here."""
     config = defaults()
     config.update(dataset=str(folder), stream="whole", image_size=SIDE)
+    config.training.steps = STEPS
     config.scenario.class_order = "ant,bee,cat,dog"
-    benchmark = real_images.load_benchmark(config)
+    benchmark = load_benchmark(resolve(config))
     records, read = benchmark.train.records, []
     counted = dataclasses.replace(records, read=lambda row: read.append(row) or records.read(row))
     benchmark = benchmark._replace(train=benchmark.train._replace(records=counted))
     shades = np.arange(12, dtype=np.uint8)[:, None, None, None]
-    extra = Auxiliary(np.broadcast_to(shades, (12, SIDE, SIDE, 3)), np.full(12, 2, np.int32), ())
-    real, others = np.flatnonzero(benchmark.train.labels < 2), len(benchmark.train.labels) + np.arange(12)
-    parts = [Part(real.astype(np.int32), REAL), Part(others.astype(np.int32), OTHER)]
-    mesh = meshes.training_mesh(runs)
-    places = meshes.places_here(mesh, BATCH)
+    images = np.broadcast_to(shades, (12, SIDE, SIDE, 3))
+    pool = ImagePool(benchmark, AuxiliaryImages(images, np.full(12, 2, np.int32), (), "shades"), "whole")
+    task = pool.tasks(VARIANTS["future_proof"])[0]
+    parts = [Part(whole(task.rows), REAL), Part(whole(task.auxiliary), OTHER)]
+    mesh = meshes.training_mesh(runs, batch_size=BATCH)
     totals = loop.train(
         loop.program(weigh),
+        (),
         jnp.zeros(runs, jnp.int32),
-        real_images.streamed(benchmark, extra, parts, STEPS, "whole", places),
-        parts,
+        pool.batches(task, parts, STEPS, mesh),
+        [parts] * runs,
         jnp.stack([keys.root_key(0)] * runs),
         steps=STEPS,
-        batch_size=BATCH,
         chunk=CHUNK,
         mesh=mesh,
     )
     here = np.concatenate([np.asarray(shard.data) for shard in totals.addressable_shards])
-    return here, np.array(read), places
+    return here, np.array(read), meshes.places_here(mesh, BATCH)
 
 
 @pytest.fixture(scope="module")

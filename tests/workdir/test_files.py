@@ -7,7 +7,7 @@ import os
 import pytest
 
 from jaxcil.errors import InputError
-from jaxcil.workdir import files
+from jaxcil.workdir import files, locks
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -36,9 +36,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         (OSError(errno.EROFS, "-"), "Read-only file system. Make it writable"),
         (RuntimeError("write() failed: No space left on device; at byte 7"), "No space left on device. Free"),
     ],
-    ids=["full", "quota", "read-only", "told by a library"],
+    ids=["full", "quota", "read-only", "reported by a library"],
 )
-def test_what_the_system_refuses_is_told_with_what_to_do(error, message, tmp_path):
+def test_what_the_system_refuses_is_reported_with_what_to_do(error, message, tmp_path):
     def write():
         with files.atomic_file(tmp_path / "file") as aside:
             aside.write_text("half of the n")
@@ -47,6 +47,20 @@ def test_what_the_system_refuses_is_told_with_what_to_do(error, message, tmp_pat
     with pytest.raises(InputError, match=f"file cannot be written: .*{message}"):
         write()
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_folder_in_the_place_of_a_file_and_a_name_too_long_are_refused(tmp_path):
+    (tmp_path / "file").mkdir()
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(
+        InputError, match=r"file cannot be written: Is a directory. Remove the folder that is in"
+    ):
+        files.write(tmp_path / "file", "new")
+    with pytest.raises(InputError, match=r"\.lock cannot be written: Is a directory. Remove the folder"):
+        locks.opened(tmp_path / ".lock")
+    with pytest.raises(InputError, match=r"cannot be written: File name too long. Give a shorter name"):
+        files.write(tmp_path / ("n" * 300), "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "file"]
 
 
 def test_what_a_killed_writer_left_behind_is_written_over(tmp_path):
@@ -107,5 +121,5 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
         "folder/one",
         "folder/one/file",
     ]
-    with pytest.raises(InputError, match="folder is there already"):
+    with pytest.raises(InputError, match="folder already exists"):
         write(None)

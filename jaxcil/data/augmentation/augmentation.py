@@ -1,6 +1,7 @@
 """Images on their way into a network: number format and random changes, inside jit."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.struct
@@ -11,8 +12,7 @@ from jax import Array
 from jax.core import Tracer
 
 from jaxcil import keys
-from jaxcil.data.augmentation import blur, colour, crops
-from jaxcil.data.augmentation.augmix import augmix
+from jaxcil.data.augmentation import colour, crops
 from jaxcil.data.augmentation.autoaugment import autoaugment
 from jaxcil.data.augmentation.trivial_augment import trivial_augment
 from jaxcil.errors import InputError, unknown_name
@@ -21,8 +21,15 @@ POLICIES = {
     "autoaugment": autoaugment,
     "trivial_augment": trivial_augment,
     "trivial_augment_bilinear": functools.partial(trivial_augment, interpolation="bilinear"),
-    "augmix": augmix,
 }
+STRENGTHS = {
+    "brightness": colour.jitter_brightness,
+    "contrast": colour.jitter_contrast,
+    "saturation": colour.jitter_saturation,
+    "hue": colour.jitter_hue,
+    "grayscale": colour.random_grey,
+    "blur": colour.random_blur,
+}  # in the order in which they are applied
 
 
 def to_float(images: Array) -> Array:
@@ -49,27 +56,29 @@ def random_shift(key: Array, images: Array, pixels: int) -> Array:
 
 @flax.struct.dataclass
 class Augmentation:
-    """Random changes of training images, each image its own, in this order:
+    """Random changes of training images, drawn for each image separately and applied in this order:
 
         crop or random_resized_crop, flip, brightness, contrast, saturation, hue, grayscale, blur, policy, cutout
 
-    What is left at its default does nothing and costs nothing. Numbers that are leaves may be swept by `vmap` or
-    traced by `jit`; then they cost their work at 0 too. A policy works on grey levels, as Pillow does, and rounds to
-    them. (torchvision jitters in a random order.)
+    What is left at its default is off and costs nothing. The strengths (brightness to blur) are leaves, which may be
+    traced by `jit` or swept by `vmap`; one that is off is None, not 0, since a traced 0 costs as much as any other
+    number. `of` makes an augmentation from settings in which 0 means off. A Python number is a constant of the program;
+    traced, it is float32, and 1 - strength may differ in the last bit: a learner that needs the bits of the constants
+    keeps its augmentation static (it is hashable). A policy works on grey levels, as Pillow
+    does, and rounds to them. (torchvision applies its jitters in a random order.)
 
     Recipes: PyCIL's and PODNet's crop=4, flip=True, brightness=63 / 255, with policy="autoaugment" and cutout=16
-    for its FOSTER and FeTrIL; ACIL's crop=4, flip=True, policy="trivial_augment_bilinear"; FeTrIL's own on
-    ImageNet random_resized_crop=True, flip=True, then policy="augmix" in place of flip.
+    for its FOSTER and FeTrIL; ACIL's crop=4, flip=True, policy="trivial_augment_bilinear".
 
     Attributes:
       crop: pixels of padding of `crops.padded_crop`.
-      border: what the crop shows outside the image: "black", "edge" or "reflect".
+      border: what the crop shows outside the image: "black" or "edge".
       flip: left and right exchanged in half of the images.
-      policy: "autoaugment" (the policy of CIFAR-10), "trivial_augment" (wide ranges; with "_bilinear" moved images
-        are interpolated) or "augmix" (severity 5, chains of 7).
+      policy: "autoaugment" (the policy of CIFAR-10), or "trivial_augment" (wide ranges; with "_bilinear", moved images
+        are interpolated).
       cutout: side of a black square in pixels.
       random_resized_crop: a rectangle of 8 to 100 percent of the area, scaled to the image's size.
-      brightness: factor uniform in [max(0, 1 - brightness), 1 + brightness], as the two below.
+      brightness: factor uniform in [max(0, 1 - brightness), 1 + brightness], as for the next two.
       contrast: around the mean grey.
       saturation: around the grey image.
       hue: turn uniform in [-hue, hue] of the circle, at most 0.5.
@@ -81,22 +90,22 @@ class Augmentation:
     """
 
     crop: int = flax.struct.field(pytree_node=False, default=0)
-    border: Literal["black", "edge", "reflect"] = flax.struct.field(pytree_node=False, default="black")
+    border: Literal["black", "edge"] = flax.struct.field(pytree_node=False, default="black")
     flip: bool = flax.struct.field(pytree_node=False, default=False)
-    policy: Literal["autoaugment", "trivial_augment", "trivial_augment_bilinear", "augmix"] | None = (
-        flax.struct.field(pytree_node=False, default=None)
+    policy: Literal["autoaugment", "trivial_augment", "trivial_augment_bilinear"] | None = flax.struct.field(
+        pytree_node=False, default=None
     )
     cutout: int = flax.struct.field(pytree_node=False, default=0)
     random_resized_crop: bool = flax.struct.field(pytree_node=False, default=False)
-    brightness: Array | float = 0.0
-    contrast: Array | float = 0.0
-    saturation: Array | float = 0.0
-    hue: Array | float = 0.0
-    grayscale: Array | float = 0.0
-    blur: Array | float = 0.0
+    brightness: Array | float | None = None
+    contrast: Array | float | None = None
+    saturation: Array | float | None = None
+    hue: Array | float | None = None
+    grayscale: Array | float | None = None
+    blur: Array | float | None = None
 
     def __post_init__(self):
-        """Checks what is known."""
+        """Checks the values that are known."""
         if self.border not in crops.PADDING:
             raise unknown_name("border", self.border, crops.PADDING)
         if self.policy is not None and self.policy not in POLICIES:
@@ -125,7 +134,7 @@ class Augmentation:
           float32 [B, H, W, 3] in [-1, 1].
 
         Raises:
-          InputError: for images of another shape or number format, or smaller than the border mirrored.
+          InputError: for images of another shape or number format.
         """
         self._check(images)
         image_keys = jax.vmap(lambda index: keys.fold(key, index))(jnp.arange(len(images)))
@@ -139,16 +148,9 @@ class Augmentation:
             images = crops.resized_crop(own("random_resized_crop"), images)
         if self.flip:
             images = crops.flip(own("flip"), images)
-        for name, change in (
-            ("brightness", colour.jitter_brightness),
-            ("contrast", colour.jitter_contrast),
-            ("saturation", colour.jitter_saturation),
-            ("hue", colour.jitter_hue),
-            ("grayscale", colour.random_grey),
-            ("blur", blur.random_blur),
-        ):
+        for name, change in STRENGTHS.items():
             strength = getattr(self, name)
-            if not (isinstance(strength, int | float) and strength == 0):
+            if strength is not None:
                 images = change(own(name), images, strength)
         if self.policy is not None:
             levels = POLICIES[self.policy](own("policy"), _to_levels(images))
@@ -163,15 +165,15 @@ class Augmentation:
                 f"an augmentation takes float32 images [B, H, W, 3], got {images.dtype} {list(images.shape)}: "
                 "uint8 images pass through to_float first"
             )
-        self.check_shape(images.shape[1:3])
 
-    def check_shape(self, shape: tuple[int, ...]) -> None:
-        """Refuses images of a height and width that are smaller than the border mirrored."""
-        if self.border == "reflect" and self.crop >= min(shape):
-            raise InputError(
-                f"a border of {self.crop} pixels cannot mirror images of {shape[0]} x {shape[1]}: pad less, or choose "
-                'border="edge"'
-            )
+
+def of(settings: Mapping[str, Any]) -> Augmentation:
+    """The augmentation with these fields, as a config gives them: a strength of 0 is off."""
+    values: dict[str, Any] = dict(settings)
+    for name in STRENGTHS:
+        if isinstance(values.get(name), int | float) and values[name] == 0:
+            values[name] = None
+    return Augmentation(**values)
 
 
 def _known(value: Any) -> bool:

@@ -1,6 +1,7 @@
-"""Colour changes of float images: brightness, contrast, saturation, hue, grey.
+"""Changes of the pixels of float images: brightness, contrast, saturation, hue, grey, blur.
 
-Each moves the image away from, or towards, a poorer version of itself (black, its mean grey, its grey image):
+Each of the first three moves the image away from, or towards, a poorer version of itself (black, its mean grey, its
+grey image):
 
     out = image + (factor - 1) (image - poorer)                                                              (1)
 
@@ -63,6 +64,29 @@ def turn_hue(images: Array, shares: Array) -> Array:
     return (high[..., None] - chroma[..., None] * falls).clip(-1, 1)
 
 
+def random_blur(keys: Array, images: Array, largest: Array | float) -> Array:
+    """A blur of standard deviation uniform in [0, largest] pixels.
+
+    Args:
+      keys: [B], one an image.
+      images: [B, H, W, 3] in [-1, 1].
+      largest: in pixels, >= 0 and well below H and W.
+    """
+    return gaussian_blur(images, largest * jax.vmap(jax.random.uniform)(keys))
+
+
+def gaussian_blur(images: Array, deviations: Array) -> Array:
+    """Images [B, H, W, 3] in [-1, 1] blurred by standard deviations [B] in pixels, 0 for none.
+
+    The border pixels mirror the image. The kernel is the Gaussian at whole pixels, not cut off, as a matrix over
+    rows and one over columns: its size does not depend on the deviation, which may be traced.
+    """
+    rows, columns = (_blur_weights(deviations, size) for size in images.shape[1:3])
+    images = jnp.einsum("bij,bjkc->bikc", rows, images, precision="highest")
+    images = jnp.einsum("blk,bikc->bilc", columns, images, precision="highest")
+    return images.clip(-1, 1)  # which rounding may leave
+
+
 def _grey(images: Array) -> Array:
     """Luma of ITU-R BT.601 [B, H, W, 1]."""
     grey = 0.299 * images[..., :1] + 0.587 * images[..., 1:2] + 0.114 * images[..., 2:]
@@ -71,3 +95,20 @@ def _grey(images: Array) -> Array:
 
 def _away_from(poorer: Array, images: Array, factors: Array) -> Array:
     return (images + (factors - 1)[:, None, None, None] * (images - poorer)).clip(-1, 1)
+
+
+def _blur_weights(deviations: Array, size: int) -> Array:
+    """[B, size, size], rows sum to 1."""
+    places = jnp.arange(size, dtype=jnp.float32)
+    # at 1e-3 pixels the weights of the neighbours are 0 in float32
+    precisions = 0.5 / jnp.square(jnp.maximum(deviations, 1e-3))[:, None, None]
+
+    def weights(sources: Array) -> Array:
+        return jnp.exp(-precisions * jnp.square(places[:, None] - sources[None, :])[None])
+
+    before = jnp.where(
+        (places > 0)[None, None, :], weights(-places), 0
+    )  # a border pixel is its own mirror image
+    behind = jnp.where((places < size - 1)[None, None, :], weights(2 * (size - 1) - places), 0)
+    total = weights(places) + before + behind
+    return total / total.sum(axis=2, keepdims=True)

@@ -9,8 +9,8 @@ from jax import Array
 
 from jaxcil.data.augmentation.colour import BLACK
 
-Border = Literal["black", "edge", "reflect"]
-PADDING = {"black": "constant", "edge": "edge", "reflect": "reflect"}  # the names of jnp.pad
+Border = Literal["black", "edge"]
+PADDING = {"black": "constant", "edge": "edge"}  # the names of jnp.pad
 ATTEMPTS = 10
 
 
@@ -20,8 +20,8 @@ def padded_crop(keys: Array, images: Array, pixels: int, border: Border) -> Arra
     Args:
       keys: [B], one an image.
       images: [B, H, W, 3] in [-1, 1].
-      pixels: on every side; below H and W where the border reflects.
-      border: what comes in: "black", the border's pixels ("edge"), or the image mirrored at them ("reflect").
+      pixels: on every side.
+      border: what comes in: "black", or the border's pixels ("edge").
     """
     offsets = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2 * pixels + 1))(keys)
     return windows(pad(images, pixels, border), offsets, images.shape)

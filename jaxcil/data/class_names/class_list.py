@@ -9,18 +9,42 @@ A file has one class a line, in the order of the labels:
     n03126707: crane; a machine                 a class of another name before a colon
 
 The name of a class is what synthetic and real images join by and what a label stands for; the words are what
-prompts say. Known lists stand beside this file in the same form, with their sources; the two that are a choice of
-ImageNet's classes, in `subsets`.
+prompts contain. Known lists are next to this file in the same form, with their sources.
+
+ImageNet-Subset is two data sets: two choices of 100 of the 1,000 classes, with 9 in common. Results on one say nothing
+about the other, so neither is called ImageNet-100 alone. Both keep the order of the sorted WordNet ids; papers that
+permute it ("seed-1993") do so within their own 100.
 """
 
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxcil.data.class_names.subsets import SUBSETS
+import numpy as np
+
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.workdir import files
 
+
+def imagenet100_lucir(ids: Sequence[str]) -> list[str]:
+    """The classes of LUCIR (Hou et al., CVPR 2019), PyCIL, FeTrIL and FOSTER.
+
+    Args:
+      ids: the 1,000 WordNet ids, sorted.
+
+    Returns:
+      The 100 that NumPy's legacy generator draws without replacement from the seed 1993, sorted.
+    """
+    return sorted(np.random.RandomState(1993).choice(np.asarray(ids), 100, replace=False).tolist())
+
+
+def imagenet100_podnet(ids: Sequence[str]) -> list[str]:
+    """The classes of PODNet (Douillard et al., ECCV 2020), DER and DyTox: the first 100 of the sorted WordNet ids."""
+    return list(ids[:100])
+
+
+SUBSETS = {"imagenet100_lucir": imagenet100_lucir, "imagenet100_podnet": imagenet100_podnet}
 FOLDER = pathlib.Path(__file__).parent
 WHOLE = ("cifar10", "cifar100", "imagenet1k")
 KNOWN = (*WHOLE, *SUBSETS)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxcil.data.png import png
+from jaxcil.data.encoding import png
 
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PARTS = {"generator": 600, "train": 700, "test": 497}

@@ -1,4 +1,4 @@
-"""Which classes are taken for which after the last task, as a PNG."""
+"""Which classes are mistaken for which after the last task, as a PNG."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,19 +8,24 @@ from matplotlib.figure import Figure
 from jaxcil.evaluation.reports.curves import INK, as_png
 
 PANEL = (4.2, 4.0)  # inches
-MOST_NAMES = 20  # classes whose names stand at the axes; of more, their numbers do
+MOST_NAMES = 20  # classes that are named at the axes; more are numbered
+
+
+def confusion_name(variant: str, learner: str, reading: str) -> str:
+    """The name of counts [S, C, C] in a run's confusion.npz."""
+    return f"{variant}-{learner}-{reading}"
 
 
 def draw_confusions(
     confusions: Mapping[str, np.ndarray], names: Sequence[object], task_sizes: Sequence[int], *, columns: int
 ) -> bytes:
-    """Draws confusion matrices beside one another: shares of each true class, a row, mean over seeds; lines part tasks.
+    """Draws confusion matrices: percent of each true class, a row, mean over seeds; lines between tasks.
 
     Args:
       confusions: title -> counts [S, C, C] of seeds, true classes in rows; at least one.
       names: of the classes [C], in the order in which they come.
       task_sizes: classes of each task [T].
-      columns: panels side by side.
+      columns: panels next to each other.
     """
     columns = min(columns, len(confusions))
     rows = -(-len(confusions) // columns)
@@ -28,8 +33,8 @@ def draw_confusions(
     axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for axis, (title, counts) in zip(axes, confusions.items()):
         images = counts.sum(axis=-1, keepdims=True)
-        shares = 100 * (counts / np.maximum(images, 1)).mean(axis=0)
-        picture = axis.imshow(shares, vmin=0, vmax=100, cmap="Blues", interpolation="nearest")
+        percent = 100 * (counts / np.maximum(images, 1)).mean(axis=0)
+        picture = axis.imshow(percent, vmin=0, vmax=100, cmap="Blues", interpolation="nearest")
         axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
         if len(names) <= MOST_NAMES:
             # a dollar sign in a class name opens no formula

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,86 +11,87 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jaxcil.evaluation.reports import finished_runs
-from jaxcil.evaluation.reports.names import EXTRACTORS, extractor_name, in_order, method_name
+from jaxcil.evaluation.reports.finished_runs import Comparison, FinishedRun, Setting, compare
+from jaxcil.evaluation.reports.names import VARIANTS, in_order, variant_name
 from jaxcil.evaluation.reports.spread import Pair, by_order, over_seeds
 from jaxcil.workdir import files
 
-# Okabe and Ito's palette; marker and dashes tell the lines apart in grey as well
+# Okabe and Ito's palette first; marker and dashes tell the lines apart in grey as well
 STYLES = {
     "plain": ("#d55e00", "s", "-"),
     "future_proof": ("#0072b2", "o", "-"),
     "real_future": ("#444444", "^", "--"),
     "shuffled_labels": ("#cc79a7", "v", "-."),
     "known_classes": ("#009e73", "D", ":"),
+    "sddr": ("#56b4e9", "P", "-"),
+    "sddr_classification": ("#e69f00", "<", "-."),
+    "sddr_distillation": ("#8c6bb1", ">", "-."),
+    "real_past": ("#8a8a8a", "^", "--"),
+    "sddr_shuffled_labels": ("#a8325e", "v", ":"),
+    "sddr_wrong_classes": ("#7a8b00", "D", ":"),
+    "future_proof_sddr": ("#003f8a", "*", "-"),
 }
 PANEL = (4.6, 3.0)  # inches; 10 point text is readable where a phone shows one panel across
+LEGEND_LINE = 0.26  # inches
 INK, FAINT = "#333333", "#dddddd"
 
 
-def accuracy_curves(
-    results: dict[str, Any],
-    path: str | os.PathLike | io.BytesIO,
-    *,
-    columns: int = 1,
-) -> None:
-    """Draws the accuracy over all classes seen, after each task: one panel a method, one line an extractor.
-
-    What the lines and bands are stands in `draw_curves`. Equal results give equal bytes.
+def accuracy_curves(results: Mapping[str, Any], path: str | os.PathLike, *, columns: int = 1) -> None:
+    """Writes a PNG of `draw_curves` of one run, whole or not at all. Equal results give equal bytes.
 
     Args:
       results: what results.json holds.
-      path: a PNG file, written whole or not at all; or a buffer.
-      columns: panels side by side.
+      path: the file.
+      columns: panels next to each other.
     """
-    curves: dict[str, dict[str, dict[Pair, np.ndarray]]] = {}
-    for run, curve in zip(results["runs"], finished_runs.curves(results)):
-        of_extractor = curves.setdefault(run["method"], {}).setdefault(run["extractor"], {})
-        of_extractor["", run["seed"]] = curve  # of one class order all
-    draw_curves(curves, np.cumsum(results["task_sizes"]), path, columns=columns)
+    [comparison] = compare([FinishedRun("", results)])
+    files.write(path, draw_curves(comparison, comparison.settings[0], columns=columns))
 
 
-def draw_curves(
-    curves: Mapping[str, Mapping[str, Mapping[Pair, np.ndarray]]],
-    classes_seen: np.ndarray,
-    path: str | os.PathLike | io.BytesIO,
-    *,
-    columns: int,
-) -> None:
-    """Draws curves of accuracy: one panel a method, one line an extractor.
+def draw_curves(comparison: Comparison, setting: Setting, *, columns: int) -> bytes:
+    """Draws the accuracy over all classes seen, after each task: one panel per method, one line per variant.
 
     Lines are means of the means of class orders, as tables weigh them; bands one standard deviation (n - 1) over
-    seeds, pooled within class orders; thin lines the mean of each class order where there are several. In one row or
-    one column the names stand at the ends of the lines; in a grid, once above it.
+    seeds, pooled within class orders; thin lines the mean of each class order where there are several.
 
     Args:
-      curves: method -> extractor -> class order and seed -> a curve [T] of fractions.
-      classes_seen: [T], after each task.
-      path: a PNG file, written whole or not at all; or a buffer.
-      columns: panels side by side.
+      comparison: names the methods and has the sizes of the tasks.
+      setting: one of its settings, whose entries are drawn.
+      columns: panels next to each other.
     """
+    curves: dict[str, dict[str, dict[Pair, np.ndarray]]] = {}
+    for method, name in comparison.methods.items():
+        for entry in setting.entries:
+            if entry.method == method:
+                curves.setdefault(name, {}).setdefault(entry.variant, {})[entry.pair] = entry.curve
+    classes_seen = np.cumsum(comparison.task_sizes)
+    variants = in_order((variant for of_variant in curves.values() for variant in of_variant), VARIANTS)
     columns = min(columns, len(curves))
     rows = -(-len(curves) // columns)
-    figure = Figure((PANEL[0] * columns, PANEL[1] * rows), dpi=160, layout="constrained", facecolor="white")
+    names_per_line = 2 * columns - 1  # that have room above the panels
+    height = PANEL[1] * rows + LEGEND_LINE * -(-len(variants) // names_per_line)
+    figure = Figure((PANEL[0] * columns, height), dpi=160, layout="constrained", facecolor="white")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+    lines: dict[str, Line2D] = {}
     for method, axis in zip(curves, axes):
-        _panel(axis, curves[method], classes_seen)
-        axis.set_title(method_name(method), loc="left", fontsize=12, fontweight="bold", color=INK)
+        lines |= _panel(axis, curves[method], classes_seen)
+        # a dollar sign in a name from outside opens no formula
+        axis.set_title(method, loc="left", fontsize=12, fontweight="bold", color=INK, parse_math=False)
     axes[0].set_ylim(top=min(axes[0].get_ylim()[1], 102))
-    if rows > 1 and columns > 1:
-        _legend(figure, axes[: len(curves)], columns)
-    else:
-        for axis in axes:
-            _direct_labels(axis)
+    figure.legend(
+        [lines[variant] for variant in variants],
+        list(map(variant_name, variants)),
+        loc="outside upper center",
+        ncol=names_per_line,
+        fontsize=11,
+        frameon=False,
+        labelcolor=INK,
+    )
     for axis in axes[len(curves) :]:
         axis.set_axis_off()
     figure.supxlabel("classes seen", fontsize=10, color=INK)
     figure.supylabel("accuracy over all classes seen (%)", fontsize=10, color=INK)
-    picture = as_png(figure)
-    if isinstance(path, io.BytesIO):
-        path.write(picture)
-    else:
-        files.write(path, picture)
+    return as_png(figure)
 
 
 def as_png(figure: Figure) -> bytes:
@@ -101,21 +102,20 @@ def as_png(figure: Figure) -> bytes:
     return picture.getvalue()
 
 
-def _panel(axis: Axes, curves: Mapping[str, Mapping[Pair, np.ndarray]], classes_seen: np.ndarray) -> None:
-    for extractor in in_order(curves, EXTRACTORS):
-        groups = [100 * group for group in by_order(curves[extractor])]
+def _panel(
+    axis: Axes, curves: Mapping[str, Mapping[Pair, np.ndarray]], classes_seen: np.ndarray
+) -> dict[str, Line2D]:
+    """Draws one method, and returns the line of each variant."""
+    lines = {}
+    for variant in in_order(curves, VARIANTS):
+        groups = [100 * group for group in by_order(curves[variant])]
         of_orders = np.stack([group.mean(axis=0) for group in groups])
         mean, spread = of_orders.mean(axis=0), over_seeds(groups)
-        color, marker, dashes = STYLES.get(extractor, ("#000000", "x", "-"))
+        color, marker, dashes = STYLES.get(variant, ("#000000", "x", "-"))
         if len(of_orders) > 1:
             axis.plot(classes_seen, of_orders.T, color=color, linestyle=dashes, linewidth=0.7, alpha=0.6)
-        axis.plot(
-            classes_seen,
-            mean,
-            color=color,
-            marker=marker,
-            linestyle=dashes,
-            label=extractor_name(extractor),
+        (lines[variant],) = axis.plot(
+            classes_seen, mean, color=color, marker=marker, linestyle=dashes, label=variant_name(variant)
         )
         if spread is not None:
             axis.fill_between(
@@ -126,57 +126,4 @@ def _panel(axis: Axes, curves: Mapping[str, Mapping[Pair, np.ndarray]], classes_
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#999999")
     axis.tick_params(labelsize=10, colors=INK, labelbottom=True, labelleft=True)
-
-
-def _legend(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
-    """The names of all lines, above the grid."""
-    lines = {str(line.get_label()): line for axis in axes for line in _named(axis)}
-    names = in_order(lines, EXTRACTORS.values())
-    figure.legend(
-        [lines[name] for name in names],
-        names,
-        loc="outside upper center",
-        ncol=2 * columns - 1,  # as many as have room above the panels
-        fontsize=11,
-        frameon=False,
-        labelcolor=INK,
-    )
-
-
-def _named(axis: Axes) -> list[Line2D]:
-    """The lines but the thin ones, which have matplotlib's own labels."""
-    return [line for line in axis.get_lines() if not str(line.get_label()).startswith("_")]
-
-
-def _direct_labels(axis: Axes) -> None:
-    """Writes each line's name at its end, moved apart where two would touch."""
-    low, high = axis.get_ylim()
-    height = (high - low) * 13 / (72 * PANEL[1] * 0.75)  # one text line of 10 points, in percent
-    lines = sorted(_named(axis), key=lambda line: np.asarray(line.get_ydata())[-1])
-    texts = [str(line.get_label()).replace(" (", "\n(") for line in lines]
-    heights = [height * (1 + text.count("\n")) for text in texts]
-    floor = low
-    places = []
-    for line, tall in zip(lines, heights):
-        floor = max(float(np.asarray(line.get_ydata())[-1]) - tall / 2, floor)
-        places.append(floor + tall / 2)
-        floor += tall
-    ceiling = high
-    for n in reversed(
-        range(len(places))
-    ):  # what was pushed over the top comes down, and pushes what is below
-        places[n] = min(places[n], ceiling - heights[n] / 2)
-        ceiling = places[n] - heights[n] / 2
-    for line, text, place in zip(lines, texts, places):
-        end = float(np.asarray(line.get_xdata())[-1])
-        axis.annotate(
-            text,
-            (end, place),
-            xytext=(9, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=10,
-            linespacing=1.05,
-            color=str(line.get_color()),
-            annotation_clip=False,
-        )
+    return lines

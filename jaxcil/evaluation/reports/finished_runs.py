@@ -1,13 +1,14 @@
-"""Finished runs read from their folders, and which of them may stand side by side.
+"""Finished runs read from their folders, and which of them may be compared.
 
-Runs of one scenario have the same classes of the same data set, in tasks of the same sizes; the order of the
-classes and the training seed may differ, and are what a spread is over. Where their configs differ in anything else
-they are of different settings, which are named by the fields that differ, or by their folders where that is shorter.
-A head's options concern that head alone: where runs of it differ in them, they are of variants of the method.
+Runs of one scenario have the same classes of the same data set, in tasks of the same sizes; a spread is over the order
+of the classes and the training seed, which may differ. Runs whose configs differ in anything else belong to different
+settings, named by the fields that differ, or by their folders where that is shorter. The options of a head or a learner
+concern it alone: where its runs differ in them, they are methods of their own.
 """
 
 import os
 import pathlib
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,16 +17,39 @@ from flax.traverse_util import flatten_dict
 
 from jaxcil.errors import InputError
 from jaxcil.evaluation.metrics import seen_accuracy
-from jaxcil.evaluation.reports.names import FURTHER_METRICS, METRICS, variant
-from jaxcil.evaluation.reports.result_checks import check
+from jaxcil.evaluation.reports.names import FURTHER_METRICS, METRICS, Method, method_names, with_options
 from jaxcil.evaluation.reports.spread import Pair
 from jaxcil.workdir import files
 
-SCHEMA = 1  # of results.json
-# What tells runs of one setting apart, or tells what a run holds; chunks change only what is saved how often.
-NO_SETTING = {"dataset", "data_dir", "evaluate_on", "seeds", "extractors", "heads", "extractor.chunk"}
-BESIDE = ("scenario.", "head_options.")
-CLASSES_TOLD = 5
+SCHEMA = 2  # of results.json
+FIELDS = {
+    "config": dict,
+    "versions": dict,
+    "device": str,
+    "class_order": list,
+    "class_order_hash": str,
+    "class_names": list,
+    "task_sizes": list,
+    "test_images": list,
+    "conventions": dict,
+    "runs": list,
+}
+ENTRY = {"learner": str, "reading": str, "variant": str, "seed": int}
+DIFFERENCES = ("forgetting", "backward_transfer")  # metrics that may be negative
+# Fields that make no other setting: of the scenario, of what a run holds, and of how often it is saved.
+NO_SETTING = {
+    "dataset",
+    "data_dir",
+    "evaluate_on",
+    "seeds",
+    "variants",
+    "learners",
+    "heads",
+    "lanes",
+    "training.checkpoint_every",
+}
+APART = ("scenario.", "head_options.", "learner_options.")
+MOST_CLASSES = 5  # named in a title
 LONGEST_NAME, LONGEST_VALUE = 64, 40  # characters of a setting made of its fields, and of one value in it
 
 
@@ -37,21 +61,21 @@ class FinishedRun(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One head on one extractor, of one class order and training seed."""
+    """One reading of one learner in one variant, of one class order and training seed."""
 
-    method: str
-    extractor: str
+    method: Method
+    variant: str
     pair: Pair
     metrics: Mapping[str, float]
     curve: np.ndarray  # [T] accuracy over all classes seen, after each task
 
 
 class Setting(NamedTuple):
-    """Runs whose configs agree but for options of heads."""
+    """Runs whose configs agree but for options of heads and learners."""
 
-    name: str  # unique in the scenario; "" where there is one setting alone
+    name: str  # unique in the scenario; "" where there is only one setting
     fields: Mapping[str, Any]  # those in which other settings of the scenario differ
-    runs: list[FinishedRun]  # methods are variants where options of heads differ; no entry is there twice
+    runs: list[FinishedRun]  # readings carry the options in which runs differ; no entry is there twice
     entries: list[Entry]  # of all runs
 
 
@@ -60,7 +84,10 @@ class Comparison(NamedTuple):
 
     dataset: str
     task_sizes: tuple[int, ...]
-    classes: str  # some that tell it from others of this data set and these sizes; "" where there are none
+    classes: (
+        str  # some that only this scenario has, of those with its data set and sizes; "" where there are none
+    )
+    methods: Mapping[Method, str]  # display names, in display order
     settings: list[Setting]
 
 
@@ -71,59 +98,60 @@ def read_run(folder: str | os.PathLike) -> FinishedRun:
       folder: the workdir of `jaxcil run`.
 
     Raises:
-      InputError: there are none, the run is not finished, or its results are of another schema or cut off.
+      InputError: there are no results, the run is not finished, or its results are of another schema or damaged.
     """
     path = pathlib.Path(folder) / "results.json"
     if not path.exists():
         if path.with_name("config.json").exists():
             raise InputError(
                 f"the run in {folder} is not finished: it has a config.json, but no results.json. "
-                "Give its `jaxcil run` again, or leave it out."
+                "Start its `jaxcil run` again, or leave it out."
             )
         raise InputError(f"{folder} has no results.json; give workdirs of `jaxcil run`.")
     results = files.read_json(path)
     schema = results.get("schema") if isinstance(results, dict) else None
     if schema != SCHEMA:
-        raise InputError(f"{path} is of schema {schema}, and this version reads {SCHEMA}; run it again.")
+        raise InputError(
+            f"{path} is of schema {schema}, and this version reads schema {SCHEMA}: run it again with this version in "
+            "a new workdir, or read it with the version of jaxcil that wrote it."
+        )
+    run = FinishedRun(os.fspath(folder), results)
     try:
-        check(results)
-        curves(results)
-    except InputError as error:
-        raise InputError(f"{path} cannot be used: {error}; run it again.") from None
-    return FinishedRun(os.fspath(folder), results)
+        _check(results)
+        compare([run])
+    except KeyError as error:
+        raise InputError(f"{path} is damaged: it has no {error}; run it again.") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {error}; run it again.") from None
+    return run
 
 
 def compare(runs: Sequence[FinishedRun]) -> list[Comparison]:
-    """Runs by scenario, and within one by setting, each as they come.
+    """Groups runs by scenario, and those of a scenario by setting, in the order in which they come.
 
     Raises:
       InputError: the runs are evaluated on different splits or count by different conventions, or two have the
-        same method, extractor, class order and seed.
+        same learner, reading, variant, class order and seed.
     """
     if not runs:
         raise InputError("there is no run to report; give workdirs of `jaxcil run`.")
-    _refuse_mixed(
-        runs, "evaluated on the same images", lambda run: run.results["config"].get("evaluate_on", "test")
-    )
+    _refuse_mixed(runs, "evaluated on the same images", lambda run: run.results["config"]["evaluate_on"])
     _refuse_mixed(runs, "counted by the same conventions", lambda run: run.results["conventions"])
     scenarios: dict[Any, list[FinishedRun]] = {}
     for run in runs:
-        classes = run.results.get("class_names", run.results["class_order"])
-        key = (_dataset(run), tuple(run.results["task_sizes"]), frozenset(classes))
-        scenarios.setdefault(key, []).append(run)
-    return [
-        Comparison(dataset, sizes, _own_classes(classes, dataset, sizes, scenarios), _settings(same))
-        for (dataset, sizes, classes), same in scenarios.items()
-    ]
+        scenarios.setdefault(_scenario(run), []).append(run)
+    comparisons = []
+    for (dataset, sizes, classes), same in scenarios.items():
+        settings = _settings(same)
+        methods = method_names(entry.method for setting in settings for entry in setting.entries)
+        own = _own_classes(classes, dataset, sizes, scenarios)
+        comparisons.append(Comparison(dataset, sizes, own, methods, settings))
+    return comparisons
 
 
 def curves(results: Mapping[str, Any]) -> list[np.ndarray]:
-    """Accuracy over all classes seen after each task [T], of every entry of results.json, by its convention.
-
-    Where it counts images, and the results have no `test_images` of each task, every class has as many.
-    """
-    sizes = np.asarray(results.get("test_images", results["task_sizes"]))
-    weighting = results["conventions"]["average"]
+    """Accuracy over all classes seen after each task [T], of every entry of results.json, by its convention."""
+    sizes, weighting = np.asarray(results["test_images"]), results["conventions"]["average"]
     return [
         seen_accuracy(np.array(run["accuracy_matrix"], np.float64), sizes, weighting)
         for run in results["runs"]
@@ -148,6 +176,57 @@ def text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+def _check(results: Mapping[str, Any]) -> None:
+    """Refuses what no run writes: a field of another type, an accuracy outside its range, a matrix with holes."""
+    for field, kind in FIELDS.items():
+        if not isinstance(results[field], kind) or not results[field]:
+            raise InputError(f"{field} must be {_KINDS[kind]}, got {reprlib.repr(results[field])}")
+    config, conventions = results["config"], results["conventions"]
+    texts = (config["dataset"], config["evaluate_on"], config["scenario"]["class_order"])
+    if not all(
+        isinstance(value, str) for value in (*texts, conventions["average"], conventions["forgetting"])
+    ):
+        raise InputError("the data set, the split, the class order and the conventions must be text")
+    if not sum(results["task_sizes"]) == len(results["class_order"]) == len(results["class_names"]):
+        raise InputError("class_order and class_names must have the classes that task_sizes counts")
+    tasks = len(results["task_sizes"])
+    seen = np.tri(tasks, dtype=bool)
+    for number, entry in enumerate(results["runs"]):
+        for field, kind in ENTRY.items():
+            if not isinstance(entry[field], kind) or isinstance(entry[field], bool):
+                raise InputError(
+                    f"runs[{number}].{field} must be {_KINDS[kind]}, got {reprlib.repr(entry[field])}"
+                )
+        whose = ", ".join(str(entry[field]) for field in ENTRY)
+        for metric in (*METRICS, *FURTHER_METRICS):
+            value = entry[metric] if metric in METRICS else entry.get(metric)
+            low = -1 if metric in DIFFERENCES else 0
+            optional = value is None and metric in FURTHER_METRICS
+            if not optional and (value is None or not low <= value <= 1):
+                raise InputError(f"{metric} of {whose} must lie in [{low}, 1], got {value!r}")
+        matrix = np.array(entry["accuracy_matrix"], np.float64)
+        top_5 = np.array(entry.get("top_5_accuracy") or [None] * tasks, np.float64)
+        if (
+            matrix.shape != seen.shape
+            or not _are_fractions(matrix[seen])
+            or not np.isnan(matrix[~seen]).all()
+        ):
+            raise InputError(
+                f"the accuracy_matrix of {whose} must have {tasks} rows of {tasks} fractions, null above its diagonal"
+            )
+        if top_5.shape != (tasks,) or not _are_fractions(top_5[~np.isnan(top_5)]):
+            raise InputError(
+                f"the top_5_accuracy of {whose} must be a fraction or null for each of {tasks} tasks"
+            )
+
+
+_KINDS = {dict: "a table", list: "a list that is not empty", str: "text", int: "a whole number"}
+
+
+def _are_fractions(values: np.ndarray) -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())
+
+
 def _settings(runs: Sequence[FinishedRun]) -> list[Setting]:
     configs = [_fields(run) for run in runs]
     every = list(dict.fromkeys(field for config in configs for field in config))
@@ -155,7 +234,7 @@ def _settings(runs: Sequence[FinishedRun]) -> list[Setting]:
         field for field in every if any(config.get(field) != configs[0].get(field) for config in configs)
     ]
     groups: dict[str, tuple[dict[str, Any], list[FinishedRun]]] = {}
-    for run, config in zip(_of_variants(runs), configs):
+    for run, config in zip(_with_options(runs), configs):
         fields = {field: config.get(field) for field in differing}
         groups.setdefault(repr(fields), (fields, []))[1].append(run)
     names = _names([fields for fields, _ in groups.values()], [same for _, same in groups.values()])
@@ -166,9 +245,9 @@ def _settings(runs: Sequence[FinishedRun]) -> list[Setting]:
     return settings
 
 
-def _of_variants(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
-    """The runs with their methods named by the options in which runs of the same method differ."""
-    tables: dict[str, list[Mapping[str, Any]]] = {}
+def _with_options(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """The runs, whose readings are named by the options in which runs of the same method differ."""
+    tables: dict[Method, list[Mapping[str, Any]]] = {}
     for run in runs:
         for method in _methods(run):
             tables.setdefault(method, []).append(_options(run, method))
@@ -180,58 +259,70 @@ def _of_variants(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
         ]
         for method, of_method in tables.items()
     }
-    found = []
+    renamed = []
     for run in runs:
-        names = {}
+        readings = {}
         for method in _methods(run):
-            told = _options(run, method)
-            options = [f"{option} = {text(told[option])}" for option in differing[method] if option in told]
-            names[method] = variant(method, ", ".join(options))
-        entries = [one | {"method": names[one["method"]]} for one in run.results["runs"]]
-        found.append(FinishedRun(run.folder, {**run.results, "runs": entries}))
-    return found
+            options = _options(run, method)
+            words = [f"{name} = {text(options[name])}" for name in differing[method] if name in options]
+            readings[method] = with_options(method[1], ", ".join(words))
+        entries = [one | {"reading": readings[_method(one)]} for one in run.results["runs"]]
+        renamed.append(FinishedRun(run.folder, {**run.results, "runs": entries}))
+    return renamed
+
+
+def _scenario(run: FinishedRun) -> tuple[str, tuple[int, ...], frozenset[str]]:
+    results = run.results
+    return results["config"]["dataset"], tuple(results["task_sizes"]), frozenset(results["class_names"])
 
 
 def _own_classes(
-    classes: frozenset[Any], dataset: str, sizes: tuple[int, ...], scenarios: Iterable[Any]
+    classes: frozenset[str], dataset: str, sizes: tuple[int, ...], scenarios: Iterable[Any]
 ) -> str:
-    alike = [others for *told, others in scenarios if told == [dataset, sizes]]
+    alike = [others for *scenario, others in scenarios if scenario == [dataset, sizes]]
     own = sorted(map(str, classes - frozenset.intersection(*alike)))
-    return ", ".join([*own[:CLASSES_TOLD], "..."] if len(own) > CLASSES_TOLD else own)
+    return ", ".join([*own[:MOST_CLASSES], "..."] if len(own) > MOST_CLASSES else own)
 
 
-def _methods(run: FinishedRun) -> list[str]:
-    return list(dict.fromkeys(one["method"] for one in run.results["runs"]))
+def _method(entry: Mapping[str, Any]) -> Method:
+    return entry["learner"], entry["reading"]
 
 
-def _kinds(run: FinishedRun) -> set[tuple[str, str]]:
-    return {(one["method"], one["extractor"]) for one in run.results["runs"]}
+def _methods(run: FinishedRun) -> list[Method]:
+    return list(dict.fromkeys(map(_method, run.results["runs"])))
 
 
-def _options(run: FinishedRun, method: str) -> Mapping[str, Any]:
-    return run.results["config"].get("head_options", {}).get(method, {})
+def _lanes(run: FinishedRun) -> set[tuple[Method, str]]:
+    return {(_method(one), one["variant"]) for one in run.results["runs"]}
+
+
+def _options(run: FinishedRun, method: Method) -> Mapping[str, Any]:
+    """Those of the learner and of the head; a reading that is no head has none of its own."""
+    config, (learner, reading) = run.results["config"], method
+    of_learner = config.get("learner_options", {}).get(learner, {})
+    return {**of_learner, **config.get("head_options", {}).get(reading, {})}
 
 
 def _each_once(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
-    """The runs without entries that an earlier one has, as runs of other heads, of other options of them or of other
-    extractors may.
+    """The runs without entries that an earlier one has, as runs of other methods or variants may.
 
     Raises:
-      InputError: nothing tells two runs apart, or such an entry is not the same in both.
+      InputError: two runs have the same entries, or such an entry is not the same in both.
     """
     holders: dict[Any, tuple[FinishedRun, Any]] = {}
     kept = []
     for run in runs:
         entries = []
         for one in run.results["runs"]:
-            key = (one["method"], one["extractor"], run.results["class_order_hash"], one["seed"])
+            key = (_method(one), one["variant"], run.results["class_order_hash"], one["seed"])
             holder, same = holders.setdefault(key, (run, one))
             if holder is run and same is one:
                 entries.append(one)
-            elif one != same or _kinds(run) == _kinds(holder):
+            elif one != same or _lanes(run) == _lanes(holder):
+                (learner, reading), variant, order, seed = key
                 raise InputError(
-                    f"{holder.folder} and {run.folder} both have {key[0]} on {key[1]} of class order {key[2]}, "
-                    f"seed {key[3]}, with the same config; leave one out."
+                    f"{holder.folder} and {run.folder} both have learner {learner}, reading {reading}, variant "
+                    f"{variant}, class order {order}, seed {seed}, with the same config; leave one out."
                 )
         kept.append(FinishedRun(run.folder, {**run.results, "runs": entries}))
     return kept
@@ -254,8 +345,8 @@ def _entries(run: FinishedRun) -> list[Entry]:
     order = run.results["class_order_hash"]
     return [
         Entry(
-            one["method"],
-            one["extractor"],
+            _method(one),
+            one["variant"],
             (order, one["seed"]),
             {metric: one[metric] for metric in (*METRICS, *FURTHER_METRICS) if one.get(metric) is not None},
             curve,
@@ -265,20 +356,16 @@ def _entries(run: FinishedRun) -> list[Entry]:
 
 
 def _fields(run: FinishedRun) -> dict[str, Any]:
-    """The config with dotted names, less what is not a setting; a field that is None counts as absent."""
+    """The config with dotted names, without what makes no setting; a field that is None counts as absent."""
     return {
         name: value
         for name, value in flatten_dict(run.results["config"], sep=".").items()
-        if name not in NO_SETTING and not name.startswith(BESIDE) and value is not None
+        if name not in NO_SETTING and not name.startswith(APART) and value is not None
     }
 
 
 def _short(words: str) -> str:
     return words if len(words) <= LONGEST_VALUE else f"... {words[-LONGEST_VALUE:]}"
-
-
-def _dataset(run: FinishedRun) -> str:
-    return run.results["config"].get("dataset", "a data set")
 
 
 def _refuse_mixed(runs: Sequence[FinishedRun], what: str, of: Any) -> None:
@@ -287,5 +374,5 @@ def _refuse_mixed(runs: Sequence[FinishedRun], what: str, of: Any) -> None:
         if of(run) != first:
             raise InputError(
                 f"runs on one page must be {what}, but {runs[0].folder} has {first}, {run.folder} {of(run)}; "
-                "report them apart."
+                "report them separately."
             )

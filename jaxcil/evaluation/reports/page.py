@@ -1,145 +1,246 @@
-"""Several runs on one self-contained page, with the same tables as Markdown and all values as CSV."""
+"""One self-contained page for one finished run or many; with the same tables as Markdown and all values as CSV."""
 
-import io
+import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxcil.errors import InputError
-from jaxcil.evaluation.reports import finished_runs
-from jaxcil.evaluation.reports import results as result_writers
-from jaxcil.evaluation.reports import tables as run_tables
-from jaxcil.evaluation.reports.bars import draw_settings
+from jaxcil.evaluation.reports import finished_runs, results, tables
+from jaxcil.evaluation.reports.confusion import confusion_name, draw_confusions
 from jaxcil.evaluation.reports.curves import draw_curves
 from jaxcil.evaluation.reports.finished_runs import Comparison, FinishedRun, Setting
 from jaxcil.evaluation.reports.names import (
     CONTROLS,
     CONVENTIONS,
     EVALUATED_ON,
-    EXTRACTORS,
-    extractor_name,
+    OURS,
+    VARIANTS,
     in_order,
-    methods_in_order,
+    variant_name,
 )
 from jaxcil.evaluation.reports.pages import count, inline, render
-from jaxcil.evaluation.reports.spread import Pair
 from jaxcil.workdir import files
 
 
-def write_runs_report(folder: str | os.PathLike, runs: Sequence[FinishedRun]) -> str:
-    """Writes report.html, report.md and report.csv, and gives the Markdown.
+def write_run_page(workdir: str | os.PathLike, run_results: Mapping[str, Any]) -> pathlib.Path:
+    """Writes report.html into the workdir of a run, and returns its path. Equal runs give equal bytes.
+
+    Args:
+      workdir: the run's. What it has of confusion.npz, auxiliary.json, auxiliary.png and timing.json is shown.
+      run_results: what results.json holds.
+    """
+    run = FinishedRun(os.fspath(workdir), run_results)
+    path = pathlib.Path(workdir) / "report.html"
+    files.write(path, _page(finished_runs.compare([run]), [run]))
+    return path
+
+
+def write_report(folder: str | os.PathLike, runs: Sequence[FinishedRun]) -> str:
+    """Writes report.html, report.md and report.csv, and returns the Markdown.
 
     Args:
       folder: made if absent.
-      runs: as `finished_runs.read_run` gives them.
+      runs: as `finished_runs.read_run` returns them.
 
     Raises:
-      InputError: the runs cannot stand side by side, or the folder cannot be written; nothing is written then.
+      InputError: the runs cannot be compared, or the folder cannot be written; nothing is written then.
     """
     if (pathlib.Path(folder) / "results.json").exists():
         raise InputError(
             f"{folder} is a run and has a page of its own; give the report another folder with --out"
         )
     comparisons = finished_runs.compare(runs)
+    page = _page(comparisons, runs)
     folder = files.writable_directory(folder)
-    tables = run_tables.markdown(comparisons)
-    columns = ("run", "dataset", "task_sizes", "classes", "setting", *result_writers.COLUMNS)
-    files.write(folder / "report.csv", result_writers.as_csv(columns, _lines(comparisons)))
-    files.write(folder / "report.md", tables)
-    files.write(folder / "report.html", _page(comparisons, runs))
-    return tables
+    text = tables.as_markdown(comparisons)
+    columns = ("run", "dataset", "task_sizes", "classes", "setting", *results.COLUMNS)
+    files.write(folder / "report.csv", results.as_csv(columns, _lines(comparisons)))
+    files.write(folder / "report.md", text)
+    files.write(folder / "report.html", page)
+    return text
 
 
 def _page(comparisons: Sequence[Comparison], runs: Sequence[FinishedRun]) -> str:
-    extractors = in_order((one["extractor"] for run in runs for one in run.results["runs"]), EXTRACTORS)
+    variants = in_order((one["variant"] for run in runs for one in run.results["runs"]), VARIANTS)
     conventions = runs[0].results["conventions"]
-    split = runs[0].results["config"].get("evaluate_on", "test")
-    trained = sum(len(setting.entries) for comparison in comparisons for setting in comparison.settings)
-    told = [_comparison(comparison) for comparison in comparisons]
+    shown = [_comparison(comparison) for comparison in comparisons]
+    split = runs[0].results["config"]["evaluate_on"]
     return render(
-        "runs_report.html.jinja",
-        title=run_tables.title(comparisons[0])
+        "report.html.jinja",
+        title=tables.title(comparisons[0])
         if len(comparisons) == 1
         else f"{len(comparisons)} scenarios of class-incremental learning",
-        sentence=f"{count(len(runs), 'run', 'runs')} with {count(trained, 'result', 'results')} of a head on an "
-        f"extractor, evaluated on {EVALUATED_ON.get(split, split)}.",
-        ours=extractor_name("future_proof"),
-        several=len(comparisons) > 1,
-        comparisons=told,
+        sentence=f"{_what_ran(runs)}, evaluated on {EVALUATED_ON.get(split, split)}.",
+        ours=[variant_name(variant) for variant in OURS],
+        comparisons=shown,
         backward_transfer=any(
-            "backward transfer" in one["header"] for part in told for one in part["settings"]
+            "backward transfer" in setting["header"] for part in shown for setting in part["settings"]
         ),
-        spreads=run_tables.SPREADS,
         conventions={name: CONVENTIONS.get(value, value) for name, value in conventions.items()},
-        controls={extractor_name(name): CONTROLS[name] for name in extractors if name in CONTROLS},
-        runs=[_told(run) for run in runs],
+        controls={variant_name(name): CONTROLS[name] for name in variants if name in CONTROLS},
+        runs=_table_of_runs(runs),
+        single=_of_single_run(runs[0]) if len(runs) == 1 else None,
     )
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     several = len(comparison.settings) > 1
     return {
-        "title": run_tables.title(comparison),
-        "overview": run_tables.side_by_side(comparison) if several else None,
-        "bars": {columns: _bars(comparison, columns) for columns in (1, 3)} if several else None,
+        "title": tables.title(comparison),
+        "overview": tables.side_by_side(comparison) if several else None,
+        "explained": tables.explained(comparison),
         "settings": [_setting(comparison, setting) for setting in comparison.settings],
     }
 
 
 def _setting(comparison: Comparison, setting: Setting) -> dict[str, Any]:
-    rows = run_tables.rows(comparison, setting)
-    header, lines = run_tables.every_metric(rows)
+    rows = tables.rows(comparison, setting)
+    header, lines = tables.every_metric(rows)
     methods: dict[str, list[dict[str, Any]]] = {}
-    for row, (method, extractor, *cells) in zip(rows, lines):
-        ours = row.extractor == "future_proof"
-        methods.setdefault(method, []).append({"extractor": extractor, "cells": cells, "ours": ours})
+    for row, (method, variant, *cells) in zip(rows, lines):
+        ours = row.variant in OURS
+        methods.setdefault(method, []).append({"variant": variant, "cells": cells, "ours": ours})
+    main = [row.metrics[tables.MAIN] for row in rows]
     return {
         "name": setting.name,
-        # what its name does not tell
+        # where its name does not have them
         "fields": {}
         if finished_runs.in_words(setting.fields) == setting.name
         else {name: finished_runs.text(value) for name, value in setting.fields.items()},
-        "grids": run_tables.grids(rows),
-        "numbers": run_tables.numbers(rows),
+        "grids": tables.grids(rows),
+        "numbers": tables.numbers(rows),
         "header": header[2:],
         "methods": methods,
-        "curves": {columns: _curves(comparison, setting, columns) for columns in (1, 3)},
+        "several_seeds": any(value.seeds is not None for value in main),
+        "several_orders": any(value.orders is not None for value in main),
+        "curves": {columns: inline(draw_curves(comparison, setting, columns=columns)) for columns in (1, 3)},
     }
 
 
-def _bars(comparison: Comparison, columns: int) -> str:
-    tables = {setting.name: run_tables.rows(comparison, setting) for setting in comparison.settings}
-    return inline(draw_settings(tables, columns=columns))
-
-
-def _curves(comparison: Comparison, setting: Setting, columns: int) -> str:
-    methods = methods_in_order(entry.method for entry in setting.entries)
-    curves: dict[str, dict[str, dict[Pair, np.ndarray]]] = {method: {} for method in methods}
-    for entry in setting.entries:
-        curves[entry.method].setdefault(entry.extractor, {})[entry.pair] = entry.curve
-    picture = io.BytesIO()
-    draw_curves(curves, np.cumsum(comparison.task_sizes), picture, columns=columns)
-    return inline(picture.getvalue())
-
-
-def _told(run: FinishedRun) -> dict[str, str]:
-    """What it takes to find a run, and to run it again."""
-    results = run.results
+def _of_single_run(run: FinishedRun) -> dict[str, Any]:
+    """What only the page of a single run shows: its pictures, times, classes, versions and config."""
+    timing = pathlib.Path(run.folder) / "timing.json"
+    seconds = files.read_json(timing) if timing.exists() else {}
     return {
-        "run": run.folder,
-        "class order": str(results["config"].get("scenario", {}).get("class_order", "given")),
-        "class order hash": results["class_order_hash"],
-        "seeds": ", ".join(map(str, sorted({one["seed"] for one in results["runs"]}))),
-        "jax": results.get("versions", {}).get("jax", ""),
-        "device": results.get("device", ""),
+        "confusion": _confusion(run),
+        "auxiliary": _auxiliary(run),
+        "seconds": {stage: _duration(value) for stage, value in seconds.items()},
+        "classes": ", ".join(map(str, run.results["class_names"])),
+        "versions": run.results["versions"],
+        "config": json.dumps(run.results["config"], indent=2),
+    }
+
+
+def _confusion(run: FinishedRun) -> dict[str, Any] | None:
+    """Pictures of the first method's confusion matrices, in the plain variant and in ours."""
+    path, first = pathlib.Path(run.folder) / "confusion.npz", run.results["runs"][0]
+    if not path.exists():
+        return None
+    learner, reading = first["learner"], first["reading"]
+    with np.load(path) as counts:
+        shown = {
+            variant_name(variant): counts[name]
+            for variant in ("plain", *OURS)
+            if (name := confusion_name(variant, learner, reading)) in counts
+        }
+    if not shown:
+        return None
+    names, sizes = run.results["class_names"], run.results["task_sizes"]
+    [comparison] = finished_runs.compare([run])
+    return {
+        "method": comparison.methods[learner, reading],
+        "pictures": {
+            columns: inline(draw_confusions(shown, names, sizes, columns=columns)) for columns in (1, 2)
+        },
+    }
+
+
+def _auxiliary(run: FinishedRun) -> dict[str, Any] | None:
+    """The auxiliary images that were trained on, with their numbers by variant and class."""
+    path = pathlib.Path(run.folder) / "auxiliary.json"
+    if not path.exists():
+        return None
+    sheet, written, order = path.with_suffix(".png"), files.read_json(path), run.results["class_names"]
+    try:
+        variants = {
+            variant_name(variant): (
+                count(sum(images.values()), "image", "images"),
+                _by_class({name: images[name] for name in in_order(images, order)}),
+            )
+            for variant, images in written["variants"].items()
+        }
+        source = written["source"]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {error!r}; run it again.") from None
+    if chosen := run.results.get("synthetic_filter"):
+        source = f"{source}, those that its filter {chosen['name']} keeps"
+    return {
+        "source": source,
+        "sheet": inline(sheet.read_bytes()) if sheet.exists() else None,
+        "variants": variants,
+    }
+
+
+def _by_class(images: Mapping[str, int]) -> str:
+    """Numbers of images in words; neighbours with the same number share it."""
+    groups: list[tuple[int, list[str]]] = []
+    for name, number in images.items():
+        if groups and groups[-1][0] == number:
+            groups[-1][1].append(name)
+        else:
+            groups.append((number, [name]))
+    return "; ".join(
+        f"{number:,} of {'each of ' * (len(names) > 1)}{', '.join(names)}" for number, names in groups
+    )
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.1f} s"
+        if seconds < 120
+        else f"{seconds / 60:.1f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _what_ran(runs: Sequence[FinishedRun]) -> str:
+    if len(runs) > 1:
+        return f"{len(runs)} runs with {sum(len(run.results['runs']) for run in runs):,} accuracy matrices"
+    words = _provenance(runs[0])
+    return (
+        f"Class order {words['class order']}, {'seeds' if ',' in words['seeds'] else 'seed'} {words['seeds']}"
+    )
+
+
+def _table_of_runs(runs: Sequence[FinishedRun]) -> list[dict[str, str]]:
+    """A line per run, with its auxiliary images where any run has some."""
+    lines = []
+    for run in runs:
+        variants = (_auxiliary(run) or {"variants": {}})["variants"]
+        images = ", ".join(f"{name} {total}" for name, (total, _) in variants.items())
+        lines.append({"run": run.folder, **_provenance(run), "auxiliary images": images})
+    if any(line["auxiliary images"] for line in lines):
+        return lines
+    return [{name: cell for name, cell in line.items() if name != "auxiliary images"} for line in lines]
+
+
+def _provenance(run: FinishedRun) -> dict[str, str]:
+    return {
+        "class order": run.results["config"]["scenario"]["class_order"],
+        "class order hash": run.results["class_order_hash"],
+        "seeds": ", ".join(map(str, sorted({one["seed"] for one in run.results["runs"]}))),
+        "jax": run.results["versions"].get("jax", ""),
+        "device": run.results["device"],
     }
 
 
 def _lines(comparisons: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
-    """The lines of `result_writers.tidy` of every run, with where it stands."""
+    """The lines of `results.tidy` of every run, with the scenario and setting that it belongs to."""
     for comparison in comparisons:
         for setting in comparison.settings:
             for run in setting.runs:
@@ -150,4 +251,4 @@ def _lines(comparisons: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
                     "classes": comparison.classes,
                     "setting": setting.name,
                 }
-                yield from (where | line for line in result_writers.tidy(run.results))
+                yield from (where | line for line in results.tidy(run.results))

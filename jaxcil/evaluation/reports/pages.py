@@ -1,4 +1,4 @@
-"""Pages that hold all they show: templates that share one look, and pictures inside."""
+"""Self-contained HTML pages from templates, with embedded pictures, and numbers in words."""
 
 import base64
 import importlib.resources
@@ -9,7 +9,7 @@ import jinja2
 
 
 def render(template: str, **values: Any) -> str:
-    """A page from one of the templates beside this file; a value that a template names and nobody gives is an error."""
+    """A page from one of the templates in this folder; a value that the template needs and does not get is an error."""
     folder = importlib.resources.files("jaxcil.evaluation.reports")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
@@ -22,18 +22,18 @@ def render(template: str, **values: Any) -> str:
 
 
 def inline(png: bytes) -> str:
-    """A picture as the address of an image."""
+    """A picture as the address of an image, in the page itself."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def count(number: int, one: str, many: str) -> str:
-    """A number with its noun."""
-    return f"{number} {one if number == 1 else many}"
+    """A number with its noun, and commas between thousands."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def classes_per_task(sizes: Sequence[int]) -> str:
-    """How the classes come, in words; the last task may take a remainder."""
+    """The sizes of the tasks in words; a smaller last task, the remainder, is not mentioned."""
     first, later = sizes[0], sizes[1:]
     if len(set(later[:-1])) > 1 or (len(later) > 1 and later[-1] > later[0]):
-        return f"{', '.join(map(str, sizes))} classes a task"
-    return f"{count(first, 'class', 'classes')} first" + (f", then {later[0]} a task" if later else "")
+        return f"tasks of {', '.join(map(str, sizes))} classes"
+    return f"{count(first, 'class', 'classes')} first" + (f", then {later[0]} per task" if later else "")

@@ -1,99 +1,75 @@
-"""Results in the formats that others read: JSON, a CSV with one value a line, and scalars for TensorBoard.
+"""Results in the formats that others read: JSON, and CSV with one value per line.
 
-A writer takes a folder and results (all, or what is there so far: results.json with fewer runs), and puts its file in
-place of the one before. So it serves while a run goes on and at its end alike; only results.json tells that a run is
-finished. What a training reports step by step goes to `jaxcil.workdir.scalars` as it comes.
+Only the presence of results.json says that a run is finished.
 """
 
 import csv
 import io
-import itertools
 import os
 import pathlib
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxcil.errors import unknown_name
 from jaxcil.evaluation.reports.finished_runs import curves
-from jaxcil.evaluation.reports.names import FURTHER_METRICS, METRICS
-from jaxcil.workdir.record import files
-from jaxcil.workdir.scalars import Scalars
+from jaxcil.evaluation.reports.names import FURTHER_METRICS, METRICS, VARIANTS, in_order
+from jaxcil.workdir import files
 
-COLUMNS = (
-    "method",
-    "extractor",
-    "seed",
-    "class_order",
-    "class_order_hash",
-    "task",
-    "metric",
-    "value",
-)
+KEYS = ("learner", "reading", "variant", "seed")  # of an entry of "runs"
+COLUMNS = (*KEYS, "class_order", "class_order_hash", "task", "metric", "value")
 
 
-def write_json(folder: str | os.PathLike, results: Mapping[str, Any]) -> pathlib.Path:
-    """Writes results.json, whose presence says that the run is finished, and gives its path."""
-    path = pathlib.Path(folder) / "results.json"
-    files.write_json(path, results)
-    return path
+def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean, standard deviation (n - 1; None for one seed) and number of seeds of every metric that all runs have.
 
+    Args:
+      runs: the "runs" of results.json.
 
-def write_csv(folder: str | os.PathLike, results: Mapping[str, Any]) -> pathlib.Path:
-    """Writes results.csv, the lines of `tidy`, and gives its path. Equal results give equal bytes."""
-    path = pathlib.Path(folder) / "results.csv"
-    files.write(path, as_csv(COLUMNS, tidy(results)))
-    return path
-
-
-def write_tensorboard(folder: str | os.PathLike, results: Mapping[str, Any]) -> pathlib.Path:
-    """Writes curves over tasks into tensorboard/results, in place of those that stand there, and gives that folder.
-
-    A curve is named method/extractor/seed and metric; its points are the tasks of `tidy`.
+    Returns:
+      Its "summary": one entry per learner, reading and variant; methods in the order in which they first come,
+      variants in display order.
     """
-    path = pathlib.Path(folder) / "tensorboard" / "results"
-    shutil.rmtree(path, ignore_errors=True)
-    scalars = Scalars(path)
-    for task, lines in itertools.groupby(tidy(results), key=lambda line: line["task"]):
-        if task != "":
-            scalars.write(task, {_curve_name(line): line["value"] for line in lines})
-    scalars.close()
-    return path
+    variants = in_order((run["variant"] for run in runs), VARIANTS)
+    metrics = [
+        *METRICS,
+        *(metric for metric in FURTHER_METRICS if all(run.get(metric) is not None for run in runs)),
+    ]
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {
+        (learner, reading, variant): []
+        for learner, reading in dict.fromkeys((run["learner"], run["reading"]) for run in runs)
+        for variant in variants
+    }
+    for run in runs:
+        groups[run["learner"], run["reading"], run["variant"]].append(run)
+    return [
+        dict(zip(KEYS, key)) | {metric: _statistics([run[metric] for run in group]) for metric in metrics}
+        for key, group in groups.items()
+        if group
+    ]
 
 
-WRITERS = {"json": write_json, "csv": write_csv, "tensorboard": write_tensorboard}
-
-
-def write_results(
-    folder: str | os.PathLike, results: Mapping[str, Any], formats: tuple[str, ...]
-) -> list[pathlib.Path]:
-    """Writes results in each of the formats, and gives their paths.
+def write_results(folder: str | os.PathLike, results: Mapping[str, Any]) -> None:
+    """Writes results.csv, the lines of `tidy`, and results.json. Equal results give equal bytes.
 
     Args:
       folder: the workdir of a run.
-      results: what results.json holds, or is to hold in the end.
-      formats: names of WRITERS.
-
-    Raises:
-      InputError: a format has no writer; nothing is written then.
+      results: what results.json holds.
     """
-    for name in formats:
-        if name not in WRITERS:
-            raise unknown_name("format of results", name, WRITERS)
-    return [WRITERS[name](folder, results) for name in formats]
+    folder = pathlib.Path(folder)
+    files.write(folder / "results.csv", as_csv(COLUMNS, tidy(results)))
+    files.write_json(folder / "results.json", results)  # last: it says that the run is finished
 
 
 def tidy(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """One value a line, by COLUMNS; of a whole run where the task is "".
+    """One value per line, by COLUMNS; the task is "" where the value is the whole run's.
 
-    After each task there are `seen_accuracy`, over all classes seen, `top_5_accuracy` where the run has it, and
-    `accuracy_of_task_I` for every task I seen; of the whole run, the metrics of results.json. All are fractions.
+    Each task has `seen_accuracy`, over all classes seen, `top_5_accuracy` where the run has it, and
+    `accuracy_of_task_I` for every task I seen; the whole run has the metrics of results.json. All are fractions.
     """
-    order = results["config"].get("scenario", {}).get("class_order", "")
+    order = results["config"]["scenario"]["class_order"]
     for run, curve in zip(results["runs"], curves(results)):
-        same = {name: run[name] for name in ("method", "extractor", "seed")} | {
+        same = {name: run[name] for name in KEYS} | {
             "class_order": order,
             "class_order_hash": results["class_order_hash"],
         }
@@ -113,7 +89,7 @@ def tidy(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield same | {"task": "", "metric": metric, "value": run[metric]}
 
 
-def as_csv(columns: tuple[str, ...], lines: Iterator[Mapping[str, Any]]) -> str:
+def as_csv(columns: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
     """Lines of values by column, under a header."""
     text = io.StringIO()
     table = csv.DictWriter(text, columns, lineterminator="\n")
@@ -122,5 +98,6 @@ def as_csv(columns: tuple[str, ...], lines: Iterator[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _curve_name(line: Mapping[str, Any]) -> str:
-    return f"{line['method']}/{line['extractor']}/seed_{line['seed']}/{line['metric']}"
+def _statistics(values: Sequence[float]) -> dict[str, Any]:
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": std, "n": len(values)}

@@ -1,4 +1,4 @@
-"""Spread over training seeds and over class orders, apart, and gains paired by both.
+"""Spread over training seeds and over class orders, separately, and gains paired by both.
 
 With x[o, s] the value of training seed s under class order o, m_o the mean over the S_o seeds of order o,
 
@@ -41,7 +41,7 @@ def spread(values: Mapping[Pair, float]) -> Spread:
 
 
 def by_order(values: Mapping[Pair, float] | Mapping[Pair, np.ndarray]) -> list[np.ndarray]:
-    """The values of each class order, [S_o, ...], as the orders come."""
+    """The values of each class order, [S_o, ...], in the order in which class orders come."""
     of_order: dict[str, list[float | np.ndarray]] = {}
     for (order, _), value in values.items():
         of_order.setdefault(order, []).append(value)
@@ -49,7 +49,7 @@ def by_order(values: Mapping[Pair, float] | Mapping[Pair, np.ndarray]) -> list[n
 
 
 def over_seeds(groups: Sequence[np.ndarray]) -> np.ndarray | None:
-    """The deviation over seeds, equation (2), of values or of curves [S_o, ...]; None where no order has two seeds."""
+    """The deviation over seeds, equation (2), of values or curves [S_o, ...]; None where no order has two seeds."""
     free = sum(len(group) - 1 for group in groups)
     if not free:
         return None
@@ -57,20 +57,23 @@ def over_seeds(groups: Sequence[np.ndarray]) -> np.ndarray | None:
 
 
 def paired(values: Mapping[Pair, float], base: Mapping[Pair, float]) -> dict[Pair, float]:
-    """What each value has more than the base of the same class order and seed, where there are both."""
+    """Each value less the base of the same class order and seed, where there are both."""
     return {pair: value - base[pair] for pair, value in values.items() if pair in base}
 
 
-def share_of_gap(
+def recovered(
     values: Mapping[Pair, float], plain: Mapping[Pair, float], bound: Mapping[Pair, float]
 ) -> float | None:
-    """The gain over plain as a share of the bound's: a ratio of means over the pairs that all three have.
+    """The gain over plain as a fraction of the upper bound's gain: a ratio of means over the pairs that all have.
 
-    None where they share no pair, or where the bound gains nothing.
+    None without such a pair, where the values lose, and where the bound's gain is not positive or lies within its
+    spread over seeds or class orders: the ratio would be noise.
     """
-    gaps = paired(bound, plain)
-    gains = {pair: gain for pair, gain in paired(values, plain).items() if pair in gaps}
+    differences = paired(bound, plain)
+    gains = {pair: gain for pair, gain in paired(values, plain).items() if pair in differences}
     if not gains:
         return None
-    gap = spread({pair: gaps[pair] for pair in gains}).mean
-    return spread(gains).mean / gap if gap > 0 else None
+    gain, whole = spread(gains).mean, spread({pair: differences[pair] for pair in gains})
+    if gain < 0 or whole.mean <= max(0.0, whole.seeds or 0.0, whole.orders or 0.0):
+        return None
+    return gain / whole.mean

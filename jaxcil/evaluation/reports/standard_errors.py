@@ -1,4 +1,4 @@
-"""Measured values with their standard errors: of shares, and of what is no mean by the jackknife over groups."""
+"""Measured values with standard errors: of proportions by formula, of other statistics by the jackknife over groups."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,19 +9,19 @@ GROUPS = 10
 
 
 class Estimate(NamedTuple):
-    """A measured value, and how far from it another sample of as many images would lie."""
+    """A measured value, and how far another sample of the same size would lie from it."""
 
     value: float
     standard_error: float
 
 
-def share(value: float, count: int) -> Estimate:
-    """A share in [0, 1] of so many independent images."""
+def proportion(value: float, count: int) -> Estimate:
+    """A proportion in [0, 1] of `count` independent images."""
     return Estimate(value, float(np.sqrt(value * (1 - value) / count)))
 
 
 def groups(count: int) -> np.ndarray:
-    """The group of each row [N] of a set: in turn, so that a set sorted by class has every class in all groups."""
+    """The group of each row [N] of a set: in turn, so that every group of a set sorted by class has all classes."""
     return np.arange(count) % min(GROUPS, count)
 
 
@@ -30,10 +30,10 @@ def jackknife(statistic: Callable[[np.ndarray], float], count: int) -> Estimate:
 
         se^2 = (G - 1) / G  sum_g (s_g - mean s)^2,    s_g without group g                             (1)
 
-    In the mean it is too large rather than too small. Of a bias that all s_g share it says nothing.
+    In the mean it is too large rather than too small. It does not include a bias that all s_g share.
 
     Args:
-      statistic: of the numbers of the groups that count: all of them, or all but one.
+      statistic: takes the numbers of the groups that count: all of them, or all but one.
       count: N > 1, in groups as `groups` makes them.
 
     References:

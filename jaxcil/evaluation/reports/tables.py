@@ -1,50 +1,55 @@
-"""Tables across runs: means with both spreads, gains over plain paired by class order and seed, as Markdown."""
+"""Tables of one run or many: means with both spreads, gains over plain paired by class order and seed, as text."""
 
+import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxcil.evaluation.reports.finished_runs import Comparison, Setting, in_words
+from jaxcil import tables
+from jaxcil.evaluation.reports.finished_runs import Comparison, FinishedRun, Setting, compare, in_words
 from jaxcil.evaluation.reports.names import (
-    EXTRACTORS,
     FURTHER_METRICS,
     METRICS,
-    extractor_name,
+    OURS,
+    VARIANTS,
+    Method,
     in_order,
-    method_name,
-    methods_in_order,
+    variant_name,
 )
 from jaxcil.evaluation.reports.pages import classes_per_task
-from jaxcil.evaluation.reports.spread import Pair, Spread, paired, share_of_gap, spread
+from jaxcil.evaluation.reports.spread import Pair, Spread, paired, recovered, spread
 
 Cells = tuple[list[str], list[list[str]]]  # header and lines of a table, as text
 MAIN = "average_incremental_accuracy"  # what gains are in
-OF_SYNTHETIC = ("synthetic.", "future_proof.")  # fields that concern synthetic images alone
-WITHOUT_SYNTHETIC = ("plain", "real_future")  # extractors that never see a synthetic image
-SPREADS = (
-    "Percent: mean ± standard deviation over training seeds (within a class order, pooled over orders) / over class "
-    "orders (of their means), both with n - 1. Every class order has the same weight. Gains over plain and shares of "
-    "the gap to real future images are in average incremental accuracy, paired by class order and seed; n is class "
-    "orders × seeds. Settings that differ in synthetic images alone share their plain and their real future images."
-)
+OF_AUXILIARY = ("synthetic.", "auxiliary.")  # fields that concern auxiliary images alone
+WITHOUT_AUXILIARY = ("plain", "real_future", "real_past")  # variants that never see an auxiliary image
+# The upper bound of a variant trains on real images in the place of the synthetic ones.
+BOUNDS = {
+    "future_proof": "real_future",
+    "shuffled_labels": "real_future",
+    "known_classes": "real_future",
+    "sddr": "real_past",
+    "sddr_classification": "real_past",
+    "sddr_distillation": "real_past",
+    "sddr_shuffled_labels": "real_past",
+    "sddr_wrong_classes": "real_past",
+}
 
 
 class Row(NamedTuple):
-    """One method on one extractor, over all class orders and seeds of a setting."""
+    """One method in one variant, over all class orders and seeds of a setting."""
 
-    method: str
-    extractor: str
-    metrics: dict[str, Spread]  # those that every run of the setting has
+    method: str  # display name
+    variant: str
+    metrics: dict[str, Spread]  # those that every entry of the setting has
     gain: Spread | None  # over plain; None for plain itself, or without a pair
-    share: float | None  # of the gap between plain and real future images
-    plain: float | None  # the mean of plain over the same class orders and seeds; None without any
-    bound: float | None  # that of real future images
+    recovered: float | None  # gain as a fraction of the upper bound's; None where that would be noise
 
 
 def rows(comparison: Comparison, setting: Setting) -> list[Row]:
-    """The rows of a setting, methods and extractors in the order of every page.
+    """The rows of a setting, methods and variants in display order.
 
-    Plain and real future images that another setting has, where it differs in `OF_SYNTHETIC` alone, serve
-    for gains: those extractors see no synthetic image.
+    Gains are also over plain and real images of another setting, where it differs in `OF_AUXILIARY` alone: those
+    variants see no auxiliary image.
     """
     metrics = [
         metric
@@ -52,204 +57,272 @@ def rows(comparison: Comparison, setting: Setting) -> list[Row]:
         if all(metric in entry.metrics for entry in setting.entries)
     ]
     of_metric = {metric: _values(setting, metric) for metric in metrics}
-    main, real = of_metric[MAIN], _without_synthetic(comparison, setting)
-    found = []
-    for method in methods_in_order(method for method, _ in main):
-        for extractor in in_order((name for of, name in main if of == method), EXTRACTORS):
-            plain, bound = (real.get((method, name), {}) for name in WITHOUT_SYNTHETIC)
-            own = main[method, extractor]
-            gain = paired(own, plain) if extractor != "plain" else {}
-            found.append(
+    main, real = of_metric[MAIN], _without_auxiliary(comparison, setting)
+    table = []
+    for method, name in comparison.methods.items():
+        for variant in in_order((variant for of, variant in main if of == method), VARIANTS):
+            own, plain = main[method, variant], real.get((method, "plain"), {})
+            bound = real.get((method, BOUNDS.get(variant, "")), {})
+            gains = paired(own, plain) if variant != "plain" else {}
+            gain = spread(gains) if gains else None
+            table.append(
                 Row(
-                    method,
-                    extractor,
-                    {metric: spread(of_metric[metric][method, extractor]) for metric in metrics},
-                    spread(gain) if gain else None,
-                    None if extractor in WITHOUT_SYNTHETIC else share_of_gap(own, plain, bound),
-                    *(_mean_of_same(own, values) for values in (plain, bound)),
+                    name,
+                    variant,
+                    {metric: spread(of_metric[metric][method, variant]) for metric in metrics},
+                    gain,
+                    recovered(own, plain, bound) if gain and gain.mean >= 0 else None,
                 )
             )
-    return found
+    return table
 
 
-def markdown(comparisons: Iterable[Comparison]) -> str:
+def summary_table(results: Mapping[str, Any]) -> str:
+    """The table that `jaxcil run` prints: a line per method and variant, in percent, and what FPCIL and SDDR gain.
+
+    Args:
+      results: what results.json holds.
+    """
+    [comparison] = compare([FinishedRun("", results)])
+    table = rows(comparison, comparison.settings[0])
+    lines = [
+        [row.method, variant_name(row.variant), *(percent(row.metrics[metric]) for metric in METRICS)]
+        for row in table
+    ]
+    header = ["method", "variant", *METRICS.values()]
+    return "\n".join([tables.plain(header, lines, left=2), *filter(None, map(_gain_in_words, table))])
+
+
+def as_markdown(comparisons: Iterable[Comparison]) -> str:
     """All tables, each under the name of its scenario and setting."""
     blocks = []
     for comparison in comparisons:
-        blocks.append(f"## {title(comparison)}")
+        blocks.append(f"## {_escaped(title(comparison))}")
         if len(comparison.settings) > 1:
-            blocks.append(
-                f"Average incremental accuracy (gain over plain)\n\n{_table(*side_by_side(comparison))}"
-            )
+            overview = _markdown(side_by_side(comparison))
+            blocks.append(f"Average incremental accuracy (gain over plain)\n\n{overview}")
         for setting in comparison.settings:
-            blocks += [f"### {setting.name}"] * bool(setting.name)
+            blocks += [f"### {_escaped(setting.name)}"] * bool(setting.name)
             if (fields := in_words(setting.fields)) != setting.name:
-                blocks.append(f"With {fields}.")
-            found = rows(comparison, setting)
-            for name, grid in grids(found).items():
-                blocks.append(f"{name}\n\n{_table(*grid)}")
-            blocks.append(numbers(found))
-    return "\n\n".join([*blocks, SPREADS]) + "\n"
+                blocks.append(f"With {_escaped(fields)}.")
+            table = rows(comparison, setting)
+            blocks += [f"{name}\n\n{_markdown(grid)}" for name, grid in grids(table).items()]
+            blocks.append(numbers(table))
+        blocks.append(explained(comparison))
+    return "\n\n".join(blocks) + "\n"
 
 
 def title(comparison: Comparison) -> str:
     """A scenario in words."""
-    classes = sum(comparison.task_sizes)
-    told = f" ({comparison.classes})" if comparison.classes else ""
-    return f"{comparison.dataset}, {classes} classes{told}: {classes_per_task(comparison.task_sizes)}"
+    classes = f" ({comparison.classes})" if comparison.classes else ""
+    number = sum(comparison.task_sizes)
+    return f"{comparison.dataset}, {number} classes{classes}: {classes_per_task(comparison.task_sizes)}"
 
 
-def grids(found: Sequence[Row]) -> dict[str, Cells]:
-    """Tables with a line a method and a column an extractor, by what they show."""
-    gained = [row for row in found if row.gain]
-    shares = any(row.share is not None for row in gained)
-    tables = {
-        "Average incremental accuracy": _grid(found, lambda row: percent(row.metrics[MAIN])),
-        "Last accuracy": _grid(found, lambda row: percent(row.metrics["last_accuracy"])),
+def grids(table: Sequence[Row]) -> dict[str, Cells]:
+    """Tables with a line per method and a column per variant, by what they show."""
+    gained = [row for row in table if row.gain]
+    fractions = any(row.recovered is not None for row in gained)
+    shown = {
+        "Average incremental accuracy": _grid(table, lambda row: percent(row.metrics[MAIN])),
+        "Last accuracy": _grid(table, lambda row: percent(row.metrics["last_accuracy"])),
     }
     if gained:
-        name = "Gain over plain" + " (share of the gap to real future images)" * shares
-        tables[name] = _grid(gained, lambda row: _gain(row) + f" ({_share(row)})" * (row.share is not None))
-    return tables
+        name = "Gain over plain" + " (part of the upper bound's gain)" * fractions
+        shown[name] = _grid(gained, _gain)
+    return shown
 
 
-def numbers(found: Sequence[Row]) -> str:
-    """The number of class orders and of seeds, for each extractor where they differ."""
+def numbers(table: Sequence[Row]) -> str:
+    """The number of class orders and of seeds, for each variant where they differ."""
     of: dict[str, dict[str, None]] = {}
-    for row in found:
-        of.setdefault(extractor_name(row.extractor), {})[_counts(row.metrics[MAIN].counts)] = None
+    for row in table:
+        of.setdefault(variant_name(row.variant), {})[_counts(row.metrics[MAIN].counts)] = None
     every = {name: " or ".join(counts) for name, counts in of.items()}
-    told = ", ".join(f"{name} {counts}" for name, counts in every.items())
-    return f"n = {next(iter(every.values())) if len(set(every.values())) == 1 else told}"
+    each = ", ".join(f"{name} {counts}" for name, counts in every.items())
+    return f"n = {next(iter(every.values())) if len(set(every.values())) == 1 else each}"
 
 
-def every_metric(found: Sequence[Row]) -> Cells:
-    """A table with a line a method and extractor, and a column a metric."""
+def every_metric(table: Sequence[Row]) -> Cells:
+    """A table with a line per method and variant, and a column per metric.
+
+    Metrics that say nothing are left out: 100 % everywhere, as top-5 accuracy among few classes, and a backward
+    transfer that is minus the forgetting.
+    """
     names = METRICS | FURTHER_METRICS
-    gains = any(row.gain for row in found)
-    shares = any(row.share is not None for row in found)
-    others = [metric for metric in found[0].metrics if metric != MAIN]
-    header = ["method", "extractor", names[MAIN], *["gain over plain"] * gains, *["of the gap"] * shares]
-    header += [*(names[metric] for metric in others), "n"]
+    gains = any(row.gain for row in table)
+    others = [
+        metric
+        for metric in table[0].metrics
+        if metric != MAIN
+        and not all(row.metrics[metric].mean == 1 for row in table)
+        and not (metric == "backward_transfer" and all(map(_only_forgets, table)))
+    ]
+    header = [
+        *("method", "variant", names[MAIN]),
+        *["gain over plain"] * gains,
+        *(names[metric] for metric in others),
+        "n",
+    ]
     return header, [
         [
-            method_name(row.method),
-            extractor_name(row.extractor),
+            row.method,
+            variant_name(row.variant),
             percent(row.metrics[MAIN]),
             *[_gain(row)] * gains,
-            *[_share(row)] * shares,
             *(percent(row.metrics[metric]) for metric in others),
             _counts(row.metrics[MAIN].counts),
         ]
-        for row in found
+        for row in table
     ]
 
 
 def side_by_side(comparison: Comparison) -> Cells:
     """A table over settings: average incremental accuracy, and its gain over plain.
 
-    Lines have their n where it differs: means over other orders or seeds are no like for like, gains are. What sees no
-    synthetic image is left to the setting's own tables where others of the setting see some.
+    Lines have their n where it differs: means over other orders or seeds are not like for like, but gains are. Variants
+    without auxiliary images are left to the setting's own tables where it has others.
     """
-    tables = {}
+    of_setting = {}
     for setting in comparison.settings:
-        found = rows(comparison, setting)
-        synthetic = [row for row in found if row.extractor not in WITHOUT_SYNTHETIC]
-        tables[setting.name] = synthetic or found
-    methods = methods_in_order(row.method for table in tables.values() for row in table)
+        table = rows(comparison, setting)
+        auxiliary = [row for row in table if row.variant not in WITHOUT_AUXILIARY]
+        of_setting[setting.name] = auxiliary or table
+    methods = in_order(
+        (row.method for table in of_setting.values() for row in table), comparison.methods.values()
+    )
     lines, counts = [], []
-    for name, table in tables.items():
-        for extractor in in_order((row.extractor for row in table), EXTRACTORS):
-            of = {row.method: row for row in table if row.extractor == extractor}
-            lines.append([name, extractor_name(extractor), *(_worth(of.get(method)) for method in methods)])
+    for name, table in of_setting.items():
+        for variant in in_order((row.variant for row in table), VARIANTS):
+            of = {row.method: row for row in table if row.variant == variant}
+            lines.append([name, variant_name(variant), *(_worth(of.get(method)) for method in methods)])
             counts.append(
                 " or ".join(dict.fromkeys(_counts(row.metrics[MAIN].counts) for row in of.values()))
             )
-    header = ["setting", "extractor", *map(method_name, methods)]
+    header = ["setting", "variant", *methods]
     if len(set(counts)) == 1:
         return header, lines
     return [*header, "n"], [[*line, count] for line, count in zip(lines, counts)]
 
 
+def explained(comparison: Comparison) -> str:
+    """What the numbers in the tables of a comparison are."""
+    table = [row for setting in comparison.settings for row in rows(comparison, setting)]
+    seeds = any(row.metrics[MAIN].seeds is not None for row in table)
+    orders = any(row.metrics[MAIN].orders is not None for row in table)
+    gains, pairs = any(row.gain for row in table), "class order and seed" if orders else "seed"
+    bounded = {BOUNDS[row.variant] for row in table if row.gain and row.variant in BOUNDS}
+    if orders:
+        sentences = [
+            "Percent: mean ± standard deviation over training seeds (within a class order, pooled over orders) / over "
+            "class orders (of their means), both with n - 1. Every class order has the same weight."
+        ]
+    elif seeds:
+        sentences = ["Percent: mean ± standard deviation over training seeds, with n - 1."]
+    else:
+        sentences = ["Percent."]
+    if gains:
+        sentences.append(f"Gains are in average incremental accuracy, paired by {pairs}.")
+    if bounded & {row.variant for row in table}:
+        sentences.append(
+            "The percentage after a gain is the part of the upper bound's gain that it reaches; it is omitted for "
+            "losses, and where the upper bound's own gain lies within its spread."
+        )
+    sentences.append("n is class orders × seeds.")
+    if len(comparison.settings) > 1:
+        sentences.append("Settings that differ in auxiliary images alone share their plain and real images.")
+    return " ".join(sentences)
+
+
 def percent(value: Spread, sign: str = "") -> str:
-    """A mean in percent ± its spread over seeds / over orders, as far as there are any."""
+    """A mean in percent ± its spread over seeds / over orders, where there are any."""
     mean, seeds, orders = (
         "–" if part is None else f"{100 * part:{form}}"
-        for part, form in ((value.mean, f"{sign}.1f"), (value.seeds, ".1f"), (value.orders, ".1f"))
+        for part, form in ((value.mean, f"{sign}z.1f"), (value.seeds, ".1f"), (value.orders, ".1f"))
     )
     if value.orders is not None:
         return f"{mean} ± {seeds} / {orders}"
     return mean if value.seeds is None else f"{mean} ± {seeds}"
 
 
-def _mean_of_same(own: Mapping[Pair, float], values: Mapping[Pair, float]) -> float | None:
-    same = {pair: values[pair] for pair in own if pair in values}
-    return spread(same).mean if same else None
+def _gain_in_words(row: Row) -> str:
+    """A line on what FPCIL or SDDR gains or loses; nothing for other variants."""
+    if row.gain is None or row.variant not in OURS:
+        return ""
+    name, gain = variant_name(row.variant), percent(row.gain, "+")
+    if gain.startswith("-"):
+        return f"{name} loses {gain[1:]} points against plain with {row.method}"
+    words = f"{name} gains {gain} points over plain with {row.method}"
+    if row.recovered is not None:
+        words += f", {100 * row.recovered:.0f} % of the way to {variant_name(BOUNDS[row.variant]).partition(' (')[0]}"
+    return words
 
 
-def _grid(found: Sequence[Row], show: Callable[[Row], str]) -> Cells:
-    extractors = in_order((row.extractor for row in found), EXTRACTORS)
-    of = {(row.method, row.extractor): show(row) for row in found}
+def _only_forgets(row: Row) -> bool:
+    """Whether backward transfer is minus the forgetting, up to the rounding of float64 sums of a few terms."""
+    return abs(row.metrics["backward_transfer"].mean + row.metrics["forgetting"].mean) < 1e-12
+
+
+def _grid(table: Sequence[Row], show: Callable[[Row], str]) -> Cells:
+    variants = in_order((row.variant for row in table), VARIANTS)
+    of = {(row.method, row.variant): show(row) for row in table}
     lines = [
-        [method_name(method), *(of.get((method, extractor), "") for extractor in extractors)]
-        for method in dict.fromkeys(row.method for row in found)
+        [method, *(of.get((method, variant), "") for variant in variants)]
+        for method in dict.fromkeys(row.method for row in table)
     ]
-    return ["method", *map(extractor_name, extractors)], lines
-
-
-def _share(row: Row) -> str:
-    return "" if row.share is None else f"{100 * row.share:.0f} %"
+    return ["method", *map(variant_name, variants)], lines
 
 
 def _gain(row: Row) -> str:
-    """With its own n where it is not over all that the row is over."""
+    """With its own n where it is not over all that the row is over, and what it is of the upper bound's gain."""
     if row.gain is None:
         return ""
     fewer = row.gain.counts != row.metrics[MAIN].counts
-    return percent(row.gain, "+") + (f", n {_counts(row.gain.counts)}" if fewer else "")
+    words = percent(row.gain, "+") + f", n {_counts(row.gain.counts)}" * fewer
+    return words if row.recovered is None else f"{words} ({100 * row.recovered:.0f} %)"
 
 
 def _worth(row: Row | None) -> str:
     if row is None:
         return ""
     mean = f"{100 * row.metrics[MAIN].mean:.1f}"
-    return mean if row.gain is None else f"{mean} ({100 * row.gain.mean:+.1f})"
+    return mean if row.gain is None else f"{mean} ({100 * row.gain.mean:+z.1f})"
 
 
 def _counts(counts: tuple[int, ...]) -> str:
     return f"{len(counts)} × {counts[0]}" if len(set(counts)) == 1 else " + ".join(map(str, counts))
 
 
-def _values(setting: Setting, metric: str) -> dict[tuple[str, str], dict[Pair, float]]:
-    """A metric by method and extractor, then by class order and seed."""
-    found: dict[tuple[str, str], dict[Pair, float]] = {}
+def _values(setting: Setting, metric: str) -> dict[tuple[Method, str], dict[Pair, float]]:
+    """A metric by method and variant, then by class order and seed."""
+    values: dict[tuple[Method, str], dict[Pair, float]] = {}
     for entry in setting.entries:
-        found.setdefault((entry.method, entry.extractor), {})[entry.pair] = entry.metrics[metric]
-    return found
+        values.setdefault((entry.method, entry.variant), {})[entry.pair] = entry.metrics[metric]
+    return values
 
 
-def _without_synthetic(comparison: Comparison, setting: Setting) -> dict[tuple[str, str], dict[Pair, float]]:
-    """The main metric of all runs without synthetic images that a setting may be held against."""
+def _without_auxiliary(
+    comparison: Comparison, setting: Setting
+) -> dict[tuple[Method, str], dict[Pair, float]]:
+    """The main metric of all runs without auxiliary images that a setting may be compared with."""
 
     def real(fields: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in fields.items() if not name.startswith(OF_SYNTHETIC)}
+        return {name: value for name, value in fields.items() if not name.startswith(OF_AUXILIARY)}
 
-    found: dict[tuple[str, str], dict[Pair, float]] = {}
+    values: dict[tuple[Method, str], dict[Pair, float]] = {}
     for other in (*comparison.settings, setting):  # itself last: its own values count
         if real(other.fields) == real(setting.fields):
-            for (method, extractor), of_pair in _values(other, MAIN).items():
-                if extractor in WITHOUT_SYNTHETIC:
-                    found.setdefault((method, extractor), {}).update(of_pair)
-    return found
+            for (method, variant), of_pair in _values(other, MAIN).items():
+                if variant in WITHOUT_AUXILIARY:
+                    values.setdefault((method, variant), {}).update(of_pair)
+    return values
 
 
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, its columns aligned for a terminal too."""
-    every = [header, *lines]
-    widths = [max(len(line[column]) for line in every) for column in range(len(header))]
+def _markdown(cells: Cells) -> str:
+    header, lines = cells
+    return tables.markdown(list(map(_escaped, header)), [list(map(_escaped, line)) for line in lines])
 
-    def text(line: Sequence[str]) -> str:
-        return f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths))} |"
 
-    rule = ["-" * width for width in widths]
-    return "\n".join([text(header), text(rule), *map(text, every[1:])])
+def _escaped(words: str) -> str:
+    """Text from outside, such as a folder's name, without meaning in Markdown tables or HTML."""
+    return html.escape(words, quote=False).replace("|", "\\|")

@@ -2,11 +2,10 @@
 
 The objective is the energy distance between latents of the plan's samples and a reference: latents of the same
 model, prompts and guidance, drawn with many calls of the default plan. Both sides have every prompt equally often.
-With guidance the samples of many calls still depend on the noise scale a little; the reference is what the
-paper's default gives there.
+With guidance the samples of many calls still depend a little on the noise scale; the reference has the paper's default.
 
-A fit looks at the noise of its own seed. The figures that count are those of other seeds, each with a
-reference of its own, so that their standard error covers all that was drawn.
+A fit sees the noise of its own seed. The figures that count are those of other seeds, each with a reference of its
+own, so that their standard error covers all that is drawn.
 """
 
 import functools
@@ -22,84 +21,41 @@ from jax import Array
 from jax.tree_util import Partial
 
 from jaxcil import diffusion, keys
-from jaxcil.errors import InputError, unknown_name
+from jaxcil.errors import InputError
 from jaxcil.evaluation.samplers.distances import balanced_energy_distance
-from jaxcil.solvers import Grid, NoiseScale, Plan, er_sde, phi, power, prior, product, sample, strength
+from jaxcil.evaluation.samplers.settings import FAMILIES, CalibrationSettings
+from jaxcil.solvers import Grid, Plan, er_sde, prior, sample
 from jaxcil.solvers.calibrate import calibrate
 from jaxcil.synthesis.dataset import prompts
-from jaxcil.synthesis.drawing.models import er_sde_plan, model_grid
+from jaxcil.synthesis.drawing.plans import er_sde_plan, model_grid
 
-# Noise scales by name: which parameters they have, and how they are made of them.
-FAMILIES: dict[str, tuple[tuple[str, ...], Callable[..., NoiseScale]]] = {
-    "strength": (("s",), lambda s: strength(phi(7), s)),
-    "power": (("eta",), power),
-    "product": (("s", "eta"), lambda s, eta: product(strength(phi(7), s), power(eta))),
-}
-
-CERTAIN = 2  # standard errors from which a difference is told as one
+CERTAIN = 2  # standard errors from which a difference is reported as one
 # (stage, done, total, note)
 Tell = Callable[[str, int, int, str], None]
 
 
-class Solver(NamedTuple):
-    """ER-SDE with a noise scale whose parameters are open."""
-
-    family: str
-    calls: int
-    order: int
-    derivative: str
-    start: str
-
-    def plan(self, grid: Grid, parameters: dict[str, Any]) -> Plan:
-        """The plan on a grid."""
-        noise_scale = FAMILIES[self.family][1](**parameters)
-        return er_sde(grid, noise_scale, self.order, derivative=self.derivative, start=self.start)
-
-
-class Settings(NamedTuple):
-    """How a fit is made and judged.
-
-    A batch has P = classes x templates prompts, and R = images_per_prompt latents of each.
-    """
-
-    guidance_scale: float
-    images_per_prompt: int
-    reference_calls: int
-    reference_batches: int
-    steps: int
-    learning_rate: float
-    seed: int
-    held_out_seeds: Sequence[int]
-    held_out_batches: int
-
-
 class Fitted(NamedTuple):
-    """A plan, and what it is worth."""
+    """A plan, and how good it is."""
 
     plan: Plan
     parameters: dict[str, float]
-    losses: list[float]  # one a step
+    losses: list[float]  # one per step
     figures: dict[str, Any]
 
 
-def calibrate_sampler(
-    model: diffusion.StableDiffusion,
-    class_names: Sequence[str],
-    templates: Sequence[str],
-    solver: Solver,
-    parameters: dict[str, float],
-    settings: Settings,
-    tell: Tell,
-) -> Fitted:
-    """Fits a solver's parameters, and measures the objective before and after.
+def fitted_plan(settings: CalibrationSettings, grid: Grid, parameters: dict[str, Any]) -> Plan:
+    """The plan on a grid, with a value for every parameter of the family."""
+    noise_scale = FAMILIES[settings.family][1](**parameters)
+    return er_sde(grid, noise_scale, settings.order, derivative=settings.derivative, start=settings.start)  # type: ignore[arg-type]
+
+
+def calibrate_sampler(model: diffusion.StableDiffusion, settings: CalibrationSettings, tell: Tell) -> Fitted:
+    """Fits a noise scale's parameters, and measures the objective before and after.
 
     Args:
       model: the text-to-image model.
-      class_names: all with equally many latents.
-      templates: prompts with {} for the class name, each with equally many latents too.
-      solver: what is fitted. Before is the default plan: phi 7 at the same order and calls, as published.
-      parameters: to start from, > 0; those that the family does not have are not used.
-      settings: numbers of the fit and of its trial.
+      settings: what is fitted, and how it is judged. "Before" is the default plan: phi 7 at the same order and calls,
+        as published.
       tell: progress.
 
     Returns:
@@ -107,24 +63,20 @@ def calibrate_sampler(
       held-out seeds with mean and standard error, also of the difference seed by seed.
 
     Raises:
-      InputError: an argument is of no use; before anything is compiled.
+      InputError: the model does not say for which size it was trained.
       FloatingPointError: a loss or a gradient is not finite.
     """
-    prompts.check_class_names(class_names)
-    prompts.check_templates(templates)
-    check(solver, settings)
-    grid = model_grid(model, solver.calls)
-    start = {name: float(parameters[name]) for name in FAMILIES[solver.family][0]}
-    if not all(0 < value < math.inf for value in start.values()):
-        raise InputError(f"parameters must be positive and finite to start from, got {start}.")
     _side(model)
-    default, many = (er_sde_plan(model, solver.order, n) for n in (solver.calls, settings.reference_calls))
-    try:
-        solver.plan(grid, start)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    grid = model_grid(model, settings.nfe)
+    start = {name: getattr(settings.parameters, name) for name in FAMILIES[settings.family][0]}
+    default, many = (
+        er_sde_plan(model, settings.order, nfe) for nfe in (settings.nfe, settings.reference_nfe)
+    )
 
-    texts = [prompts.prompt(templates, name, n) for name in class_names for n in range(len(templates))]
+    templates = settings.templates
+    texts = [
+        prompts.prompt(templates, name, n) for name in settings.class_names for n in range(len(templates))
+    ]
     text = jax.jit(diffusion.encode_text)(model, model.tokenize(texts))
     text = jnp.stack([text] * settings.images_per_prompt)
     scale = None if settings.guidance_scale == 1 else settings.guidance_scale
@@ -149,7 +101,7 @@ def calibrate_sampler(
 
     to = reference(settings.seed)
     fit = calibrate(
-        Partial(functools.partial(_loss, solver), model, text, scale, grid, to),
+        Partial(functools.partial(_loss, settings), model, text, scale, grid, to),
         start,
         _key(settings.seed, "fit"),
         steps=settings.steps,
@@ -157,7 +109,7 @@ def calibrate_sampler(
         tell=lambda done, loss: tell("fit", done, settings.steps, f"{loss:.4g}"),
     )
     fitted = {name: float(value) for name, value in fit.parameters.items()}
-    plan = solver.plan(grid, fitted)
+    plan = fitted_plan(settings, grid, fitted)
     own = distances((default, plan), settings.seed, to)
     trials = [distances((default, plan), seed, reference(seed)) for seed in settings.held_out_seeds]
     figures = {
@@ -168,54 +120,16 @@ def calibrate_sampler(
 
 
 def verdict(held_out: dict[str, Any]) -> str:
-    """What the held-out seeds say, in a line."""
+    """The result on the held-out seeds, in a line."""
     change = held_out["after_minus_before"]
     mean, error, seeds = change["mean"], change["standard_error"], len(held_out["seeds"])
     if abs(mean) <= CERTAIN * error:
-        found, advice = "even", "the default plan is as good"
+        word, advice = "even", "the default plan is as good"
     elif mean < 0:
-        found, advice = "better", "use the fitted plan"
+        word, advice = "better", "use the fitted plan"
     else:
-        found, advice = "worse", "stay with the default plan: the fit followed its own seed's noise"
-    return f"on {seeds} held-out seeds the fit is {found}, by {mean:+.2g} ± {error:.1g}: {advice}."
-
-
-def check(solver: Solver, settings: Settings) -> None:
-    """Refuses settings of no use, without a model.
-
-    Raises:
-      InputError: names the first that is wrong.
-    """
-    if solver.family not in FAMILIES:
-        raise unknown_name("family of noise scales", solver.family, FAMILIES)
-    counts = {
-        "calls": solver.calls,
-        **{name: value for name, value in settings._asdict().items() if name.endswith(("batches", "steps"))},
-    }
-    for name, value in counts.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}.")
-    if settings.images_per_prompt < 2:
-        raise InputError(
-            f"images_per_prompt must be at least 2, to know its spread, got {settings.images_per_prompt}."
-        )
-    if settings.reference_calls <= solver.calls:
-        raise InputError(
-            f"the reference needs more calls than the {solver.calls} that are fitted, got {settings.reference_calls}."
-        )
-    if not 0 < settings.learning_rate < math.inf:
-        raise InputError(f"learning_rate must be positive and finite, got {settings.learning_rate}.")
-    if not math.isfinite(settings.guidance_scale):
-        raise InputError(f"guidance_scale must be finite, got {settings.guidance_scale}.")
-    seeds = tuple(settings.held_out_seeds)
-    if len(seeds) < 2 or len({*seeds, settings.seed}) < len(seeds) + 1:
-        raise InputError(
-            f"held-out seeds must be two or more, all different and none that of the fit ({settings.seed}), "
-            f"got {seeds}."
-        )
-    for seed in (settings.seed, *seeds):
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise InputError(f"a seed is a whole number from 0 to 2^32 - 1, got {seed!r}.")
+        word, advice = "worse", "stay with the default plan: the fit followed its own seed's noise"
+    return f"on {seeds} held-out seeds the fit is {word}, by {mean:+.2g} ± {error:.1g}: {advice}."
 
 
 def _latents(
@@ -233,12 +147,14 @@ def _side(model: diffusion.StableDiffusion) -> tuple[int, int]:
     """Height and width of the latents that a model was trained on."""
     side = model.unet.sample_size
     if side is None:
-        raise InputError("this model does not say for which size it was trained, so it cannot be used here.")
+        raise InputError(
+            "this model does not say for which size it was trained (sample_size in its unet/config.json); add it"
+        )
     return (side, side) if isinstance(side, int) else side
 
 
 def _loss(
-    solver: Solver,
+    settings: CalibrationSettings,
     model: diffusion.StableDiffusion,
     text: Array,
     guidance_scale: float | None,
@@ -247,7 +163,7 @@ def _loss(
     parameters: dict[str, Array],
     key: Array,
 ) -> Array:
-    x = _latents(model, text, guidance_scale, solver.plan(grid, parameters), key)
+    x = _latents(model, text, guidance_scale, fitted_plan(settings, grid, parameters), key)
     return balanced_energy_distance(x, reference)
 
 
@@ -256,7 +172,7 @@ def _key(seed: int, purpose: str) -> Array:
 
 
 def _summary(seeds: Sequence[int], distances: np.ndarray) -> dict[str, Any]:
-    """Of [seeds, 2] distances before and after."""
+    """Means and standard errors of distances [seeds, 2], before and after."""
 
     def mean(values: np.ndarray) -> dict[str, Any]:
         error = values.std(ddof=1) / math.sqrt(len(values))
@@ -268,5 +184,5 @@ def _summary(seeds: Sequence[int], distances: np.ndarray) -> dict[str, Any]:
         "before": mean(before),
         "after": mean(after),
         "after_minus_before": mean(after - before),
-        "share_improved": float((after < before).mean()),
+        "fraction_improved": float((after < before).mean()),
     }

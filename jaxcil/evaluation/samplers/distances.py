@@ -1,14 +1,12 @@
 """Distances between two sets of points, from samples alone."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 
 def energy_distance(x: Array, y: Array) -> Array:
-    """2 E|x - y| - E|x - x'| - E|y - y'|, without bias; zero in the mean where the two distributions agree.
+    """2 E|x - y| - E|x - x'| - E|y - y'|, without bias; zero in the mean where the two distributions are equal.
 
     Differentiable in both. The value of a finite sample may be negative.
 
@@ -26,12 +24,12 @@ def energy_distance(x: Array, y: Array) -> Array:
 def balanced_energy_distance(x: Array, y: Array) -> Array:
     """2 E|x - y| - E|x - x'| - E|y - y'| for mixtures of P prompts in equal parts, without bias.
 
-    A latent is no pair with itself, so a set lacks pairs of one prompt. Those that are there stand for them:
+    A latent is no pair with itself, so a set lacks pairs of one prompt. Those that exist also count for the others:
 
         E|x - x'| = (P R)^-2 (sum over all pairs |x - x'| + sum over pairs of one prompt |x - x'| / (R - 1)).   (1)
 
-    The estimator for independent draws takes the mean over all other pairs instead. With balanced prompts that is
-    too large, by more the more a prompt's latents are alike, and a fit would be paid for losing variety.
+    The estimator for independent draws takes the mean over all other pairs instead. With balanced prompts that is too
+    large, the more so the more alike a prompt's latents are, and a fit would be rewarded for losing variety.
 
     Args:
       x: [R, P, D], R > 1 independent draws of each prompt.
@@ -54,7 +52,7 @@ def sliced_wasserstein(x: Array, y: Array, directions: Array) -> Array:
         SW^2 = 1 / (R N) sum_r sum_i (sort(x e_r)_i - sort(y e_r)_i)^2
 
     Between finite samples of one distribution it is not 0: N^(-1/2) in the mean, and N^(-1/4) where projections
-    fall into parts with gaps between them. Judge it beside that floor.
+    fall into parts with gaps between them. Compare it with that floor.
 
     Args:
       x: [N, D] draws.
@@ -65,8 +63,8 @@ def sliced_wasserstein(x: Array, y: Array, directions: Array) -> Array:
       Bonneel, Rabin, Peyré and Pfister, Sliced and Radon Wasserstein barycenters of measures, 2015.
     """
     if x.shape != y.shape:
-        raise ValueError(f"expected as many points on both sides, got {x.shape} and {y.shape}.")
-    # not at the precision of TF32, whose rounding is that of a narrow distribution's width
+        raise ValueError(f"expected equally many points on both sides, got {x.shape} and {y.shape}.")
+    # not in TF32, whose rounding error is as large as a narrow distribution's width
     lines = [jnp.sort(jnp.matmul(directions, z.T, precision=jax.lax.Precision.HIGHEST), -1) for z in (x, y)]
     return jnp.sqrt(jnp.mean((lines[0] - lines[1]) ** 2))
 
@@ -77,41 +75,6 @@ def unit_directions(key: Array, count: int, dim: int) -> Array:
     return z / jnp.linalg.norm(z, axis=-1, keepdims=True)
 
 
-def precision_and_recall(real: Array, generated: Array, neighbours: int = 3) -> tuple[Array, Array]:
-    """The share of generated points on the manifold of real ones, and the share of real points on theirs.
-
-    A set's manifold is the union of balls around its points, each as large as the distance to the k-th nearest
-    other point of the set.
-
-    Args:
-      real: features [N, D], N > k.
-      generated: features [M, D], M > k; N and M should be near each other, since denser sets have smaller balls.
-      neighbours: k.
-
-    References:
-      Kynkäänniemi, Karras, Laine, Lehtinen and Aila, arXiv:1904.06991, equations 1 and 2.
-    """
-
-    if min(len(real), len(generated)) <= neighbours:
-        raise ValueError(
-            f"expected more than {neighbours} points on both sides, got {len(real)} and {len(generated)}."
-        )
-    return _on_manifold(generated, real, neighbours), _on_manifold(real, generated, neighbours)
-
-
-@functools.partial(jax.jit, static_argnames="neighbours")
-def _on_manifold(points: Array, manifold: Array, neighbours: int) -> Array:
-    """The share of points [N, D] in a ball around any point of a manifold [M, D], some rows at a time."""
-
-    def radius(point: Array) -> Array:
-        # the nearest is the point itself
-        return jax.lax.top_k(-_squares(point, manifold), neighbours + 1)[0][-1]
-
-    radii = -jax.lax.map(radius, manifold, batch_size=64)
-    inside = jax.lax.map(lambda point: (_squares(point, manifold) <= radii).any(), points, batch_size=64)
-    return jnp.mean(inside.astype(points.dtype))
-
-
 def _mean_distance(x: Array, y: Array) -> Array:
     return jnp.mean(jax.lax.map(lambda point: jnp.mean(_distances(point[None], y)), x, batch_size=64))
 
@@ -120,8 +83,3 @@ def _distances(x: Array, y: Array) -> Array:
     square = jnp.sum((x - y) ** 2, -1)
     same = square == 0  # double where: the slope of a square root at 0
     return jnp.where(same, 0.0, jnp.sqrt(jnp.where(same, 1.0, square)))
-
-
-def _squares(point: Array, others: Array) -> Array:
-    """Squared distances [M] of one point [D], from differences: no cancellation between near points."""
-    return jnp.sum((point[None] - others) ** 2, -1)

@@ -4,8 +4,8 @@ Three cases. The ODE on Gaussian data, where y / sqrt(s^2 + lam^2) is constant; 
 fine run; and the weak error with noise (phi 7) on Gaussian data, which is that of the output's standard deviation.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,78 +13,62 @@ import numpy as np
 from jax import Array
 
 from jaxcil.evaluation.samplers.compared import SAMPLERS, Sampler, output_std, plans_of
-from jaxcil.solvers import (
-    GaussianMixture,
-    Grid,
-    Plan,
-    dpmpp_2m,
-    er_sde,
-    er_sde_official,
-    heun,
-    log_grid,
-    ode,
-    sample,
-)
+from jaxcil.solvers import GaussianMixture, Grid, Plan, log_grid, sample
 
-# Samplers as those of the ODE.
-ODES = {
-    "er_sde_1": lambda grid: er_sde(grid, ode(), 1),
-    "er_sde_2": lambda grid: er_sde(grid, ode(), 2),
-    "er_sde_3": lambda grid: er_sde(grid, ode(), 3),
-    "er_sde_official": lambda grid: er_sde_official(grid, 1, 3),
-    "er_sde_3_corrector": SAMPLERS["er_ode_3_corrector"].solver,
-    "er_sde_3_log_lam": lambda grid: er_sde(
-        grid, ode(), 3, derivative="corrected", start="corrector", basis="log_lam"
-    ),
-    "dpmpp_2m": dpmpp_2m,
-    "heun": heun,
-}
-NOISY = (*(name for name in ODES if name.startswith("er_sde")), "euler_maruyama")
-CASES = ("gaussian_ode", "mixture_ode", "gaussian_weak")
 FINE = 10_240  # calls of the mixture's reference, whose error is 1e-3 of the least one measured
 
 
-def order_errors(case: str, calls: Sequence[int]) -> dict[str, list[float]]:
-    """Relative errors by sampler, one a number of calls.
+def order_errors(case: str, names: Sequence[str], nfe: Sequence[int]) -> dict[str, list[float]]:
+    """Relative errors by sampler, one per number of calls.
 
     Args:
       case: "gaussian_ode" and "gaussian_weak", log grid 20 to 0.05, s = 0.5; or "mixture_ode", 5 to 0.02.
-      calls: even numbers, since Heun's method takes two a step.
+      names: of samplers; those without an order in this case are left out.
+      nfe: even numbers, since Heun's method takes two per step.
     """
-    noisy = {name: SAMPLERS[name] for name in NOISY}
-    without = {name: SAMPLERS[name]._replace(solver=solver) for name, solver in ODES.items()}
-    samplers = noisy if case == "gaussian_weak" else without
-    errors_of = _mixture_errors if case == "mixture_ode" else _gaussian_errors
+    samplers = _samplers(case, names)
     with jax.enable_x64(True):
-        errors = np.stack([np.asarray(errors_of(samplers.values(), count)) for count in calls], axis=1)
-    return dict(zip(samplers, errors.tolist()))
+        errors = [np.asarray(CASES[case].errors(samplers.values(), count)) for count in nfe]
+    return dict(zip(samplers, np.stack(errors, axis=1).tolist()))
 
 
-def fitted_order(calls: Sequence[int], errors: Sequence[float]) -> float | None:
+def has_orders(case: str, names: Sequence[str]) -> bool:
+    """Whether any of these samplers has an order in a case."""
+    return bool(_samplers(case, names))
+
+
+def fitted_order(nfe: Sequence[int], errors: Sequence[float]) -> float | None:
     """Minus the slope of log error over log calls, on the last three points; None without an error to fit."""
     last = np.log(np.maximum(errors[-3:], np.finfo(float).tiny))
     if len(last) < 2 or min(errors[-3:]) == 0:
         return None
-    return -float(np.polyfit(np.log(calls[-3:]), last, 1)[0])
+    return -float(np.polyfit(np.log(nfe[-3:]), last, 1)[0])
 
 
-def order_results(calls: Sequence[int], parts: Mapping[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
-    """One entry a case and sampler, with the fitted order."""
+def order_results(nfe: Sequence[int], parts: Mapping[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
+    """One entry per case and sampler, with the fitted order."""
     return [
         {
             "case": case,
             "sampler": name,
-            "calls": list(calls),
+            "nfe": list(nfe),
             "errors": values,
-            "order": fitted_order(calls, values),
+            "order": fitted_order(nfe, values),
         }
         for case, errors in parts.items()
         for name, values in errors.items()
     ]
 
 
-def _gaussian_errors(samplers: Iterable[Sampler], calls: int) -> Array:
-    plans = plans_of(samplers, lambda steps: log_grid(steps, 20.0, 0.05), calls)
+def _samplers(case: str, names: Sequence[str]) -> dict[str, Sampler]:
+    chosen = {name: SAMPLERS[name] for name in names}
+    if CASES[case].noisy:
+        return {name: sampler for name, sampler in chosen.items() if sampler.weak}
+    return {name: sampler._replace(solver=sampler.ode) for name, sampler in chosen.items() if sampler.ode}
+
+
+def _gaussian_errors(samplers: Iterable[Sampler], nfe: int) -> Array:
+    plans = plans_of(samplers, lambda steps: log_grid(steps, 20.0, 0.05), nfe)
     return jax.jit(jax.vmap(_gaussian_error))(plans)
 
 
@@ -94,7 +78,7 @@ def _gaussian_error(plan: Plan) -> Array:
     return jnp.abs(output_std(plan, std)[0] / exact - 1)
 
 
-def _mixture_errors(samplers: Iterable[Sampler], calls: int) -> Array:
+def _mixture_errors(samplers: Iterable[Sampler], nfe: int) -> Array:
     """Root mean square over 64 starts, relative to that of the outputs."""
     data = GaussianMixture(
         jnp.asarray([0.5, 0.3, 0.2]),
@@ -111,5 +95,20 @@ def _mixture_errors(samplers: Iterable[Sampler], calls: int) -> Array:
         return jax.vmap(lambda plan: sample(plan, data.denoiser, start))(plans)
 
     exact = outputs(plans_of((SAMPLERS["er_ode_3_corrector"],), grid, FINE))
-    squares = jnp.mean((outputs(plans_of(samplers, grid, calls)) - exact) ** 2, axis=(1, 2))
+    squares = jnp.mean((outputs(plans_of(samplers, grid, nfe)) - exact) ** 2, axis=(1, 2))
     return jnp.sqrt(squares / jnp.mean(exact**2))
+
+
+class Case(NamedTuple):
+    """A problem with a known solution."""
+
+    title: str
+    errors: Callable[[Iterable[Sampler], int], Array]
+    noisy: bool = False
+
+
+CASES = {
+    "gaussian_ode": Case("ODE, Gaussian", _gaussian_errors),
+    "mixture_ode": Case("ODE, mixture", _mixture_errors),
+    "gaussian_weak": Case("SDE (phi 7), Gaussian: weak error", _gaussian_errors, noisy=True),
+}

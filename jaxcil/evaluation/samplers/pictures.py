@@ -2,6 +2,7 @@
 
 import io
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,84 +12,59 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
-from jaxcil.evaluation.samplers.compared import BASELINES, SAMPLERS
+from jaxcil.evaluation.samplers.compared import BASELINES, DATA, MEASURES, SAMPLERS
+from jaxcil.evaluation.samplers.orders import CASES
 from jaxcil.workdir import files
 
-# Okabe and Ito's palette: orange and red what is corrected, blue what is published, green and grey the peers
-STYLES = {
-    "er_sde_1": ("#56b4e9", "v", ":"),
-    "er_sde_2": ("#56b4e9", "s", "--"),
-    "er_sde_3": ("#0072b2", "o", "-"),
-    "er_sde_official": ("#0072b2", "x", "--"),
-    "er_sde_comfy": ("#0072b2", "+", ":"),
-    "er_sde_3_corrected": ("#e69f00", "s", "--"),
-    "er_sde_3_corrector": ("#d55e00", "o", "-"),
-    "er_sde_3_log_lam": ("#d55e00", "^", ":"),
-    "er_ode_3_corrector": ("#cc79a7", "D", "-"),
-    "ddim": ("#999999", "v", "-"),
-    "ancestral": ("#999999", "P", "--"),
-    "euler_maruyama": ("#000000", "x", ":"),
-    "dpmpp_2m": ("#009e73", "o", "-"),
-    "sde_dpmpp_2m": ("#009e73", "^", "--"),
-    "heun": ("#000000", "s", "-"),
-}
-PANELS = {
-    ("gaussian", "wasserstein"): ("Gaussian, 16-D, exact", "Wasserstein distance"),
-    ("ring", "sliced_wasserstein"): ("ring of 8 Gaussians, 2-D", "sliced Wasserstein distance"),
-    ("mixture", "sliced_wasserstein"): ("mixture of 10 Gaussians, 16-D", "sliced Wasserstein distance"),
-    ("digits", "frechet_to_limit"): ("digits, against the same model's limit", "Fréchet distance"),
-    ("digits", "frechet_to_real"): ("digits, against real ones", "Fréchet distance"),
-}
-# Measure -> what is drawn as a line across its panels.
-FLOORS = {
-    "wasserstein": ("exact",),
-    "sliced_wasserstein": ("exact",),
-    "frechet_to_limit": ("limit",),
-    "frechet_to_real": ("limit", "real"),
-}
-CASES = {
-    "gaussian_ode": "ODE, Gaussian",
-    "mixture_ode": "ODE, mixture",
-    "gaussian_weak": "SDE (phi 7), Gaussian: weak error",
-}
-PANEL, COLUMNS = (5.0, 3.8), 2  # inches
+PANEL = 5.0, 3.8  # inches
 NOTE: dict[str, Any] = {"fontsize": 9, "color": "#666666"}
 INK, FAINT = "#333333", "#dddddd"
 
 
+def write_pictures(results: Mapping[str, Any], directory: pathlib.Path) -> list[str]:
+    """Writes quality.png, and orders.png where orders were measured; gives their names."""
+    quality_curves(results, directory / "quality.png")
+    if not results["orders"]:
+        return ["quality.png"]
+    order_curves(results, directory / "orders.png")
+    return ["quality.png", "orders.png"]
+
+
 def quality_curves(results: Mapping[str, Any], path: str | os.PathLike | io.BytesIO) -> None:
-    """Draws quality against calls: a panel a data set and measure, a line a sampler, bars of one standard error.
+    """Draws quality against calls: a panel per data set and measure, a line per sampler, bars of one standard error.
 
     Args:
       results: what samplers.json holds.
       path: a PNG file, written whole or not at all; or a buffer.
     """
-    measured = {(entry["data"], entry["measure"]) for entry in results["quality"]}
-    panels = {panel: titles for panel, titles in PANELS.items() if panel in measured}
-    figure, axes, corner = _panels(len(panels))
-    for axis, ((data, measure), (title, quantity)) in zip(axes, panels.items()):
-        here = [entry for entry in results["quality"] if (entry["data"], entry["measure"]) == (data, measure)]
-        for name in (name for name in SAMPLERS if name in {entry["sampler"] for entry in here}):
-            entries = [entry for entry in here if entry["sampler"] == name]
-            axis.errorbar(
-                [entry["calls"] for entry in entries],
-                [entry["mean"] for entry in entries],
-                [entry["standard_error"] or 0.0 for entry in entries],
-                label=SAMPLERS[name].label,
-                **_style(name),
-            )
-        for name in FLOORS[measure]:
+    measured = dict.fromkeys((entry["data"], entry["measure"]) for entry in results["quality"])
+    panels = [(DATA[data], MEASURES[measure], (data, measure)) for data, measure in measured]
+    panels = [panel for panel in panels if panel[1].axis is not None]
+    figure, axes = _figure(len(panels))
+    for axis, (data, measure, panel) in zip(axes, panels):
+        here = [entry for entry in results["quality"] if (entry["data"], entry["measure"]) == panel]
+        for name, sampler in SAMPLERS.items():
+            if entries := [entry for entry in here if entry["sampler"] == name]:
+                axis.errorbar(
+                    [entry["nfe"] for entry in entries],
+                    [entry["mean"] for entry in entries],
+                    [entry["standard_error"] or 0.0 for entry in entries],
+                    label=sampler.label,
+                    **_style(name),
+                )
+        for name in measure.floors:
             floor = float(np.mean([entry["mean"] for entry in here if entry["sampler"] == name]))
             axis.axhline(floor, color=INK, linewidth=1)
             at_left = {"xycoords": axis.get_yaxis_transform(), "ha": "left", "va": "bottom"}
             axis.annotate(BASELINES[name], (0.01, floor), **NOTE, **at_left)
-        _dress(axis, title, quantity, sorted({entry["calls"] for entry in here} - {None}))
+        _dress(
+            axis, data.title + measure.title, measure.axis, sorted({entry["nfe"] for entry in here} - {None})
+        )
         ddim = [entry["mean"] for entry in here if entry["sampler"] == "ddim"]
         if ddim:  # what is far worse leaves the panel, which is for what one would use
             axis.set_ylim(top=3 * max(ddim))
         _numbers(axis)
-    _legend(corner, axes)
-    _write(figure, path)
+    _write(figure, axes, path)
 
 
 def order_curves(results: Mapping[str, Any], path: str | os.PathLike | io.BytesIO) -> None:
@@ -98,55 +74,57 @@ def order_curves(results: Mapping[str, Any], path: str | os.PathLike | io.BytesI
       results: what samplers.json holds, with orders.
       path: a PNG file, written whole or not at all; or a buffer.
     """
-    cases = {case: title for case, title in CASES.items() if case in {e["case"] for e in results["orders"]}}
-    figure, axes, corner = _panels(len(cases))
-    for axis, (case, title) in zip(axes, cases.items()):
-        entries = [entry for entry in results["orders"] if entry["case"] == case]
+    panels = [
+        (case.title, entries)
+        for name, case in CASES.items()
+        if (entries := [entry for entry in results["orders"] if entry["case"] == name])
+    ]
+    figure, axes = _figure(len(panels))
+    for axis, (title, entries) in zip(axes, panels):
         for entry in entries:
             label = SAMPLERS[entry["sampler"]].label
-            axis.plot(entry["calls"], entry["errors"], label=label, **_style(entry["sampler"]))
-        calls = np.array(entries[0]["calls"])
-        _guides(axis, calls, start=0.4 * min(entry["errors"][0] for entry in entries))
-        _dress(axis, title, "relative error", calls.tolist())
-    _legend(corner, axes)
-    _write(figure, path)
+            axis.plot(entry["nfe"], entry["errors"], label=label, **_style(entry["sampler"]))
+        nfe = np.array(entries[0]["nfe"])
+        _guides(axis, nfe, start=0.4 * min(entry["errors"][0] for entry in entries))
+        _dress(axis, title, "relative error", nfe.tolist())
+    _write(figure, axes, path)
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes], Axes]:
-    """Axes in two columns, and the last one for the legend."""
-    rows = count // 2 + 1
-    figure = Figure((COLUMNS * PANEL[0], rows * PANEL[1]), dpi=160, layout="constrained", facecolor="white")
+def _figure(panels: int) -> tuple[Figure, list[Axes]]:
+    """Axes in two columns; of an odd number, the last has a free place next to it, for the legend."""
+    rows, columns = (panels + 1) // 2, 2
+    figure = Figure((columns * PANEL[0], rows * PANEL[1]), dpi=160, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel().tolist()
-    for axis in axes[count:]:
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for axis in axes[panels:]:
         axis.set_axis_off()
-    return figure, axes[:count], axes[-1]
+    return figure, axes
 
 
 def _style(name: str) -> dict[str, Any]:
-    color, marker, dashes = STYLES[name]
+    color, marker, dashes = SAMPLERS[name].style
     return {"color": color, "marker": marker, "linestyle": dashes, "markersize": 4.5, "linewidth": 1.4}
 
 
-def _guides(axis: Axes, calls: np.ndarray, start: float) -> None:
+def _guides(axis: Axes, nfe: np.ndarray, start: float) -> None:
     """Grey lines of orders 1, 2 and 3."""
     for order in (1, 2, 3):
-        ends = calls[[0, -1]]
-        errors = start * (ends / calls[0]) ** -float(order)
+        ends = nfe[[0, -1]]
+        errors = start * (ends / nfe[0]) ** -float(order)
         axis.plot(ends, errors, color="#bbbbbb", linewidth=1, zorder=0)
-        beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-        axis.annotate(f"order {order}", (ends[1], errors[1]), **NOTE, **beside)
+        at_right = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+        axis.annotate(f"order {order}", (ends[1], errors[1]), **NOTE, **at_right)
 
 
-def _dress(axis: Axes, title: str, quantity: str, calls: list[int]) -> None:
+def _dress(axis: Axes, title: str, quantity: str | None, nfe: list[int]) -> None:
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.xaxis.set_major_locator(FixedLocator(calls))
+    axis.xaxis.set_major_locator(FixedLocator(nfe))
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
     axis.set_xlabel("denoiser calls", fontsize=10, color=INK)
-    axis.set_ylabel(quantity, fontsize=10, color=INK)
+    axis.set_ylabel(quantity or "", fontsize=10, color=INK)
     axis.grid(axis="y", color=FAINT, linewidth=0.8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#999999")
@@ -162,15 +140,17 @@ def _numbers(axis: Axes) -> None:
         axis.yaxis.set_minor_locator(NullLocator())
 
 
-def _legend(corner: Axes, axes: list[Axes]) -> None:
-    """One for all panels, in the order of SAMPLERS."""
+def _write(figure: Figure, axes: list[Axes], path: str | os.PathLike | io.BytesIO) -> None:
+    """Adds one legend for all panels, in the order of SAMPLERS, in the free place or below."""
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
     labels = [sampler.label for sampler in SAMPLERS.values() if sampler.label in handles]
-    shown = [handles[label] for label in labels]
-    corner.legend(shown, labels, loc="center", fontsize=10, frameon=False, labelcolor=INK)
-
-
-def _write(figure: Figure, path: str | os.PathLike | io.BytesIO) -> None:
+    look: dict[str, Any] = {"fontsize": 10, "frameon": False, "labelcolor": INK}
+    if axes[-1].axison:
+        figure.legend(
+            [handles[label] for label in labels], labels, loc="outside lower center", ncols=3, **look
+        )
+    else:
+        axes[-1].legend([handles[label] for label in labels], labels, loc="center", **look)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})  # its version would change the bytes
     if isinstance(path, io.BytesIO):

@@ -2,9 +2,9 @@
 
     d^2 = |m - m'|^2 + tr C + tr C' - 2 tr (C^(1/2) C' C^(1/2))^(1/2)                   (1)
 
-The last trace is the sum of the singular values of C^(1/2) C'^(1/2), with roots through eigenvalues. So it is
-symmetric and real, also for singular covariances, which features of small sets have: the usual root of the product
-C C' is a complex one there, or none. Float64 on the host throughout.
+The last trace is the sum of the singular values of C^(1/2) C'^(1/2), with roots by eigenvalues. So it is symmetric
+and real, also for singular covariances, which features of small sets have: there the usual root of the product C C' is
+complex, or does not exist. Float64 on the host throughout.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 
 class Moments(NamedTuple):
-    """Of a set of features, float64."""
+    """Mean and covariance of a set of features, float64."""
 
     mean: np.ndarray  # [D]
     covariance: np.ndarray  # [D, D], with N - 1
@@ -33,7 +33,7 @@ def moments(features: ArrayLike) -> Moments:
 def frechet_distance(a: Moments, b: Moments) -> float:
     """The squared distance d^2 by (1), which is what FID reports.
 
-    From N features it is too large, by the order of D^2 / N times a feature's variance: compare sets of equal size.
+    For N features it is too large by the order of D^2 / N times a feature's variance: compare sets of equal size.
 
     References:
       Heusel, Ramsauer, Unterthiner, Nessler and Hochreiter, arXiv:1706.08500, equation 6.
@@ -45,4 +45,4 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 def _root(covariance: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T  # rounding leaves zeros below zero
+    return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T  # rounding makes zeros negative

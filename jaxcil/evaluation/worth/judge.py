@@ -7,117 +7,112 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcil import convolution, heads, keys
+from jaxcil import convolution, keys
 from jaxcil.data.augmentation import augmentation
 from jaxcil.data.datasets import ImageSet
 from jaxcil.errors import InputError
-from jaxcil.extractors.resnet_cifar import ResNetCIFAR
-from jaxcil.learners.fpcil import FPCIL, ExtractorState, Images
+from jaxcil.evaluation.worth.settings import JudgeSettings
+from jaxcil.extractors.by_name import make_network
+from jaxcil.learners.supervised import Supervised
 from jaxcil.training import loop
-from jaxcil.training.learner import Task
+from jaxcil.training.learner import Batch, Task
 from jaxcil.training.optimizer import sgd
+from jaxcil.workdir import interruption
 
 CHUNK = 100  # steps between two checkpoints
-BATCH = 500  # images that a network sees at once, where it only looks
+BATCH = 500  # images per forward pass in evaluation
 
 
 class Judge(NamedTuple):
-    """How a classifier is trained."""
+    """A trained classifier: three functions of uint8 images [N, H, W, 3]."""
 
-    blocks: int
-    steps: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    shift: int
-    seed: int
-
-
-class Classifier(NamedTuple):
-    """A trained judge: three functions of uint8 images [N, H, W, 3]."""
-
-    features: Callable[[jax.Array], jax.Array]  # [N, D], what the linear layer sees
-    scores: Callable[[jax.Array], jax.Array]  # [N, C], of the linear layer
+    features: Callable[[jax.Array], jax.Array]  # [N, D], what the output layer sees
+    scores: Callable[[jax.Array], jax.Array]  # [N, C], of the output layer
     labels: Callable[[jax.Array], jax.Array]  # [N], predicted
 
 
-def train_classifier(
+def train_judge(
     data: ImageSet,
-    judge: Judge,
+    settings: JudgeSettings,
     checkpoints: loop.Checkpoints | None = None,
     tell: Callable[[loop.Report], None] = lambda report: None,
-) -> Classifier:
+) -> Judge:
     """A residual network trained on labelled images.
 
     Args:
       data: at least a batch of images.
-      judge: how it is trained.
-      checkpoints: where its training is kept, and goes on from.
+      settings: how it is trained.
+      checkpoints: where its training is saved, and resumed from.
       tell: called after every chunk of steps.
 
     Raises:
       InputError: there are fewer images than a batch holds.
     """
-    if len(data.labels) < judge.batch_size:
-        raise InputError(f"a classifier needs at least {judge.batch_size} images, got {len(data.labels)}")
-    resident = Images(jnp.asarray(data.images), jnp.asarray(data.labels))
-    learner = FPCIL(
-        data=resident,
-        future_rows=jnp.full(1, -1),
-        head=heads.ncm(),
-        optimizer=sgd(judge.learning_rate, judge.weight_decay),
+    if len(data.labels) < settings.batch_size:
+        raise InputError(
+            f"a judge needs at least judge.batch_size = {settings.batch_size} images, got {len(data.labels)}; "
+            "lower judge.batch_size"
+        )
+    learner = Supervised(
+        optimizer=sgd(settings.learning_rate, settings.weight_decay),
         num_classes=len(data.class_names),
-        network=ResNetCIFAR(judge.blocks, convolution=convolution.conv_general_dilated),
-        steps=judge.steps,
-        augmentation=augmentation.Augmentation(crop=judge.shift, border="edge"),
+        network=make_network(settings.network, "float32", convolution.conv_general_dilated),
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        augmentation=augmentation.Augmentation(crop=settings.crop or 0, border="edge"),
     )
-    rows = jnp.arange(len(data.labels))
-    every = jnp.ones(learner.num_classes, bool)
-    run_keys = keys.root_key(judge.seed)[None]
-    example = jnp.zeros((1, *data.images.shape[1:]))
-
-    def begin(key: jax.Array) -> ExtractorState:
-        return learner.begin(learner.init(key, example), Task(0, rows, every, every), key)
-
-    state = loop.train(
-        loop.program(learner.step),
-        loop.begin(jax.vmap(begin), run_keys),
-        resident,
-        np.asarray(rows),
+    rows, every = np.arange(len(data.labels)), np.ones(learner.num_classes, bool)
+    task = Task(0, rows, rows[:0], data.labels, every, every)
+    run_keys = keys.root_key(settings.seed)[None]
+    states = loop.begin(
+        jax.vmap(lambda key: learner.init(key, jnp.zeros((1, *data.images.shape[1:])))), run_keys
+    )
+    trained = loop.train(
+        loop.program(Supervised.step, batch=_batch),
+        learner,
+        loop.begin(jax.vmap(lambda state, key: learner.begin(state, task, key)), states, run_keys),
+        (jnp.asarray(data.images), jnp.asarray(data.labels)),
+        [learner.parts(states, task, run_keys[0])],
         run_keys,
-        steps=judge.steps,
-        batch_size=judge.batch_size,
-        chunk=min(CHUNK, judge.steps),
+        steps=settings.steps,
+        chunk=min(CHUNK, settings.steps),
         checkpoints=checkpoints,
         tell=tell,
     )
-
-    variables, linear = jax.tree.map(lambda leaf: leaf[0], (state.variables, state.classifier))
+    trained, before = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (trained, states))
+    state = learner.end(trained, before, task)
 
     @jax.jit
     def features(images: jax.Array) -> jax.Array:
-        return learner.features(variables, augmentation.to_float(images))
+        return learner.features(state, augmentation.to_float(images))
 
     @jax.jit
     def scores(images: jax.Array) -> jax.Array:
-        return learner.classifier.logits(linear, features(images))
+        return learner.readings(state, features(images))["cnn"]
 
     @jax.jit
     def labels(images: jax.Array) -> jax.Array:
         return scores(images).argmax(-1)
 
-    return Classifier(features, scores, labels)
+    return Judge(features, scores, labels)
 
 
 def in_batches(function: Callable[[jax.Array], jax.Array], images: np.ndarray) -> np.ndarray:
-    """A function of uint8 images, called on some at a time: [N, ...] for images [N, H, W, 3], N > 0.
+    """A function of uint8 images, called on a batch at a time: [N, ...] for images [N, H, W, 3], N > 0.
 
-    The last batch is filled up with zeros, so that one program serves all.
+    The last batch is padded with zeros, so that one program serves all.
     """
     batch = min(BATCH, len(images))
-    found = []
+    parts = []
     for start in range(0, len(images), batch):
+        interruption.check()
         part = images[start : start + batch]
-        filled = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0), (0, 0)))
-        found.append(np.asarray(function(jnp.asarray(filled)))[: len(part)])
-    return np.concatenate(found)
+        padded = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0), (0, 0)))
+        parts.append(np.asarray(function(jnp.asarray(padded)))[: len(part)])
+    return np.concatenate(parts)
+
+
+def _batch(taken: tuple[jax.Array, jax.Array], clock: loop.Clock) -> Batch:
+    images, labels = taken
+    ones = jnp.ones(len(labels))
+    return Batch(images, labels, jnp.zeros(len(labels), bool), ones, ones, *clock)

@@ -15,10 +15,10 @@ ROWS = 512  # of a block
 
 
 def kernel_distance(x: ArrayLike, y: ArrayLike, labels: ArrayLike) -> Estimate:
-    """The squared distance d^2 by (1) of two sets that have as many images of each class; negative by chance.
+    """The squared distance d^2 by (1) of two sets that have equally many images of each class; it may be negative.
 
-    In a set with N_c images of each class, an image meets its own class more rarely than in the distribution, since
-    it is no pair with itself. The pairs of one class that are there stand for those that lack:
+    In a set with N_c images of class c, pairs of one class are rarer than in the distribution, since no image is a
+    pair with itself. The pairs of one class that exist also count for those that are missing:
 
         E k(x, x') = N^-2 (sum_ij k_ij + sum_c sum_ij in c (k_ij - k_ii) / (N_c - 1)),    k_ij = k(x_i, x_j),   (2)
 

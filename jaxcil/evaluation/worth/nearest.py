@@ -11,12 +11,12 @@ import numpy as np
 from jax import Array
 
 ROWS = 256  # points whose distances to all others are in memory at once
-# Found by a difference of squares, which rounding spoils; the nearest of them by the square of a difference.
+# picked by a difference of squares, which rounding spoils; the nearest of them by the square of a difference
 CANDIDATES = 8
 
 
 class Neighbours(NamedTuple):
-    """Of N points, each with its nearest one of another set."""
+    """For each of N points, the nearest one of another set."""
 
     distance: np.ndarray  # [N] float32
     number: np.ndarray  # [N] int32, in the other set
@@ -30,7 +30,7 @@ def nearest(points: np.ndarray, others: np.ndarray) -> Neighbours:
       others: [M, D], M > 0.
 
     Returns:
-      Euclidean distances and numbers: of the nearest of 8 candidates, which are found to the rounding of float32.
+      Euclidean distances and numbers: of the nearest of 8 candidates, which are picked to the rounding of float32.
     """
     return _nearest(points, others, np.full(len(points), -1))
 
@@ -47,7 +47,7 @@ def flat(images: np.ndarray) -> np.ndarray:
 
 
 def repeated(images: np.ndarray) -> int:
-    """How many images [N, H, W, 3] have the pixels of an earlier one: that many can go and none is lost."""
+    """How many images [N, H, W, 3] have the pixels of an earlier one."""
     return len(images) - len({image.tobytes() for image in images})
 
 
@@ -62,14 +62,14 @@ def _nearest(points: np.ndarray, others: np.ndarray, own: np.ndarray) -> Neighbo
     middle = resident.mean(0, keepdims=True)
     resident = resident - middle  # the closer to zero, the less cancels between squares
     squares = jnp.sum(resident**2, -1)
-    found = []
+    parts = []
     for start in range(0, len(points), ROWS):
         part, itself = points[start : start + ROWS], own[start : start + ROWS]
         missing = min(ROWS, len(points)) - len(part)
-        filled = np.pad(part, ((0, missing), (0, 0))), np.pad(itself, (0, missing))
-        distance, number = _nearest_rows(*map(jnp.asarray, filled), middle, resident, squares)
-        found.append((np.asarray(distance)[: len(part)], np.asarray(number)[: len(part)]))
-    return Neighbours(*map(np.concatenate, zip(*found)))
+        padded = np.pad(part, ((0, missing), (0, 0))), np.pad(itself, (0, missing))
+        distance, number = _nearest_rows(*map(jnp.asarray, padded), middle, resident, squares)
+        parts.append((np.asarray(distance)[: len(part)], np.asarray(number)[: len(part)]))
+    return Neighbours(*map(np.concatenate, zip(*parts)))
 
 
 @jax.jit

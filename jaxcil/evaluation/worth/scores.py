@@ -1,4 +1,4 @@
-"""What a classifier of real images sees in others: scores of every class."""
+"""The scores that a classifier of real images gives to other images, for every class."""
 
 import hashlib
 from collections.abc import Callable
@@ -18,16 +18,14 @@ class ImageScores(NamedTuple):
     """A classifier as a function of images on the host."""
 
     scores: Callable[[np.ndarray], np.ndarray]  # uint8 [N, H, W, 3] -> [N, C]; N > 0, all of one size
-    sha256: (
-        str  # of its scores of the images that it was trained on: it tells classifiers apart by what they do
-    )
+    sha256: str  # of its scores of its own training images: equal for classifiers that do the same
 
 
 def image_scores(program: Callable[[Array], Array], data: ImageSet) -> ImageScores:
-    """The scores of a compiled classifier, in batches, for images of the size that it knows.
+    """The scores of a compiled classifier, in batches, for images of the size that it was trained on.
 
     Args:
-      program: uint8 images [B, H, W, 3] -> [B, C]; of `train_classifier` or `on_features`.
+      program: uint8 images [B, H, W, 3] -> [B, C]; of `train_judge` or `on_features`.
       data: the images that it was trained on.
     """
 
@@ -48,7 +46,7 @@ def image_scores(program: Callable[[Array], Array], data: ImageSet) -> ImageScor
 def on_features(
     head: Any, features: Callable[[Array], Array], data: ImageSet, key: Array
 ) -> Callable[[Array], Array]:
-    """A head that is fitted to the features of labelled images, as a classifier of images.
+    """A classifier of images: a head that is fitted to the features of labelled images.
 
     Args:
       head: any of `jaxcil.heads`.

@@ -1,22 +1,24 @@
 """What a synthetic image set is worth, as tables and sentences for a terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
+from jaxcil import tables
 
 MISSING = "-"
 
 
 def worth_text(results: Mapping[str, Any]) -> str:
-    """Four tables, a row over all classes and one for each, and what they say.
+    """Four tables, each with a row for all classes and one per class, and a summary in sentences.
 
     Args:
       results: what worth.json holds.
     """
     rows = {"all": results["all"], **results["classes"]}
-    near = f"{results['config']['near']:g}"
-    tables = (
+    near = f"{results['config']['duplicate_threshold']:g}"
+    parts = (
         ("Accuracy (%): recognised by a classifier of real images; of real test images", _accuracies(rows)),
         ("Distance to real training images, of equally many images", _distances(rows)),
         ("Precision and recall (%)", _precisions(rows)),
@@ -26,20 +28,17 @@ def worth_text(results: Mapping[str, Any]) -> str:
             _copies(rows),
         ),
     )
-    blocks = [f"{title}\n{_table(list(lines))}" for title, lines in tables]
+    blocks = [f"{title}\n{tables.plain(next(lines), lines)}" for title, lines in parts]
     omitted = {reason for row in rows.values() for reason in row["distances"]["omitted"].values()}
-    blocks += [f"Some Fréchet distances are left out: {reason}." for reason in omitted]
+    blocks += [f"Some Fréchet distances are omitted: {reason}." for reason in omitted]
     return "\n\n".join([*blocks, "\n".join(_sentences(results["all"]))])
 
 
 def _accuracies(rows: Mapping[str, Any]) -> Iterator[list[str]]:
     yield ["class", "images", "recognised", "trained on real", "trained on synthetic"]
     for name, row in rows.items():
-        yield [
-            name,
-            str(row["images"]["synthetic"]),
-            *(_percent(share) for share in row["accuracy"].values()),
-        ]
+        accuracies = (_percent(accuracy) for accuracy in row["accuracy"].values())
+        yield [name, str(row["images"]["synthetic"]), *accuracies]
 
 
 def _distances(rows: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -55,32 +54,22 @@ def _distances(rows: Mapping[str, Any]) -> Iterator[list[str]]:
 def _precisions(rows: Mapping[str, Any]) -> Iterator[list[str]]:
     yield ["class", "precision", "real test", "halves", "recall", "real test", "halves"]
     for name, row in rows.items():
-        shares = [row["distances"][measure] for measure in ("precision", "recall")]
+        pair = [row["distances"][measure] for measure in ("precision", "recall")]
         yield [
             name,
-            *(_percent(of[sets]) for of in shares for sets in ("synthetic", "real_test", "real_train")),
+            *(_percent(of[sets]) for of in pair for sets in ("synthetic", "real_test", "real_train")),
         ]
 
 
 def _copies(rows: Mapping[str, Any]) -> Iterator[list[str]]:
-    yield [
-        "class",
-        "within: exact",
-        "near",
-        "close",
-        "of seen: exact",
-        "near",
-        "close",
-        "median",
-        "real test",
-    ]
+    kinds = ["near", "close"]
+    yield ["class", "within: exact", *kinds, "of seen: exact", *kinds, "median", "real test"]
     for name, row in rows.items():
         copies = row["copies"]
-        within, of_seen = (copies[where]["synthetic"] for where in ("within", "of_seen"))
         counts = [
             cell
-            for found in (within, of_seen)
-            for cell in (str(found["exact"]), f"{100 * found['near']:.1f} %", f"{100 * found['close']:.1f} %")
+            for figures in (copies[where]["synthetic"] for where in ("within", "of_seen"))
+            for cell in (str(figures["exact"]), *(f"{100 * figures[kind]:.1f} %" for kind in kinds))
         ]
         medians = [_median(copies["of_seen"][sets]) for sets in ("synthetic", "real_test")]
         yield [name, *counts, *(f"{median:.1f}" for median in medians)]
@@ -110,8 +99,8 @@ def _sentences(row: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _percent(share: Mapping[str, float]) -> str:
-    return f"{100 * share['value']:.1f} ± {100 * share['standard_error']:.1f}"
+def _percent(fraction: Mapping[str, float]) -> str:
+    return f"{100 * fraction['value']:.1f} ± {100 * fraction['standard_error']:.1f}"
 
 
 def _distance(measure: Mapping[str, Any] | None, scale: float) -> list[str]:
@@ -124,19 +113,10 @@ def _distance(measure: Mapping[str, Any] | None, scale: float) -> list[str]:
 
 
 def _number(value: float, digits: int = 3) -> str:
-    """So many digits, and no powers of ten."""
+    """A number of significant digits, without an exponent."""
     return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
 
 
-def _median(found: Mapping[str, Any]) -> float:
-    percentiles = found["percentiles"]
+def _median(figures: Mapping[str, Any]) -> float:
+    percentiles = figures["percentiles"]
     return percentiles[len(percentiles) // 2]
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    padded = [
-        [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
-        for row in [lines[0], ["-" * width for width in widths], *lines[1:]]
-    ]
-    return "\n".join("  ".join(row) for row in padded)

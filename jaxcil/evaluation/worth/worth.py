@@ -7,12 +7,11 @@ Four questions, each answered over all images and for every class alone:
 - Are they distributed as real images are? Fréchet and kernel distance, precision and recall, to real training images.
 - Are they copies, of each other or of what the generator was trained on?
 
-Beside every answer stands the one that real images give: a distance has no scale of its own. The real training
-images are halved; synthetic images, real test images and the second half are measured against the first, with as
-many images a class from each, since the Fréchet distance, precision and recall depend on how many there are.
+Next to every answer is that of real images: a distance has no scale of its own. The real training images are halved;
+synthetic images, real test images and the second half are measured against the first, with equally many images per
+class from each, since the Fréchet distance, precision and recall depend on how many there are.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -22,29 +21,31 @@ from jax import Array
 
 from jaxcil.data.datasets import ImageSet
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.evaluation.reports.standard_errors import share
-from jaxcil.evaluation.worth.copies import Measured, copies
+from jaxcil.evaluation.reports.standard_errors import proportion
+from jaxcil.evaluation.worth.copies import FeaturedImages, copies
 from jaxcil.evaluation.worth.feature_distances import NEIGHBOURS, feature_distances
-from jaxcil.evaluation.worth.judge import Classifier, Judge, in_batches, train_classifier
+from jaxcil.evaluation.worth.judge import Judge, in_batches, train_judge
+from jaxcil.evaluation.worth.settings import JudgeSettings, WorthSettings
 from jaxcil.parallel import mesh
 from jaxcil.synthesis.dataset.manifest import package_versions
 from jaxcil.workdir.progress import Progress
+from jaxcil.workdir.settings import as_dict
 
 SCHEMA = 1
-FEWEST = NEIGHBOURS + 1  # images a class of each set that is compared
+FEWEST = NEIGHBOURS + 1  # images per class of each set that is compared
 
 
 class Sets(NamedTuple):
-    """What is compared, of the synthetic set's classes; labels are positions in the real training set's names."""
+    """Images of the synthetic set's classes; labels are positions in the class names of the real training set."""
 
     synthetic: ImageSet
-    real_train: ImageSet  # to train a classifier on
-    real_test: ImageSet  # to test classifiers on
-    seen: ImageSet  # real images in which copies are looked for: what the generator was trained on
+    real_train: ImageSet  # to train a judge on
+    real_test: ImageSet  # to test judges on
+    seen: ImageSet  # real images that the generator was trained on, in which copies are looked for
 
 
 def joined(synthetic: ImageSet, real_train: ImageSet, real_test: ImageSet, seen: ImageSet) -> Sets:
-    """Sets that can be compared: labels joined by class name, of one image size.
+    """Sets that can be compared: of one image size, with labels joined by class name.
 
     Raises:
       InputError: a class name that the real training images do not have, images of another size, or too few.
@@ -64,35 +65,35 @@ def joined(synthetic: ImageSet, real_train: ImageSet, real_test: ImageSet, seen:
     if len(labels) < 2:
         raise InputError("the synthetic set has one class, and a classifier needs two; add images of another")
     sets = Sets(*(_of_classes(data, labels) for data in joint))
-    wanted = {"synthetic": FEWEST, "real training": 2 * FEWEST, "real test": FEWEST, "seen": 1}
+    fewest = {"synthetic": FEWEST, "real training": 2 * FEWEST, "real test": FEWEST, "seen": 1}
     for label in labels:
-        for (name, least), data in zip(wanted.items(), sets):
-            found = int((data.labels == label).sum())
-            if found < least:
+        for (name, least), data in zip(fewest.items(), sets):
+            count = int((data.labels == label).sum())
+            if count < least:
                 raise InputError(
-                    f"class {real_train.class_names[label]!r} has {found} {name} images, and a comparison needs "
-                    f"{least}. Add some, or leave the class out of the synthetic set."
+                    f"class {real_train.class_names[label]!r} has {count} {name} images, and a comparison needs "
+                    f"{least}. Add some, or omit the class from the synthetic set."
                 )
     return sets
 
 
-def judges(sets: Sets, judge: Judge, directory: pathlib.Path) -> tuple[Classifier, Classifier]:
-    """Classifiers trained on the real and on the synthetic images; a training that was stopped goes on.
+def judges(sets: Sets, settings: JudgeSettings, directory: pathlib.Path) -> tuple[Judge, Judge]:
+    """Judges trained on the real and on the synthetic images; a training that was stopped resumes.
 
     Args:
       sets: from `joined`.
-      judge: how they are trained.
-      directory: where their training states are kept.
+      settings: how they are trained.
+      directory: where their training states are saved.
     """
     from jaxcil.training.checkpoint import Checkpoints  # Orbax takes a second to import
 
-    def trained(name: str, data: ImageSet) -> Classifier:
+    def trained(name: str, data: ImageSet) -> Judge:
         with (
             Checkpoints(directory / name) as checkpoints,
-            Progress(f"classifier of {name} images", judge.steps, "steps") as progress,
+            Progress(f"classifier of {name} images", settings.steps, "steps") as progress,
         ):
-            return train_classifier(
-                data, judge, checkpoints, tell=lambda told: progress.reach(told.done, told.note)
+            return train_judge(
+                data, settings, checkpoints, tell=lambda report: progress.reach(report.done, report.note)
             )
 
     return trained("real", sets.real_train), trained("synthetic", sets.synthetic)
@@ -100,29 +101,29 @@ def judges(sets: Sets, judge: Judge, directory: pathlib.Path) -> tuple[Classifie
 
 def evaluate(
     sets: Sets,
-    by_real: Classifier,
-    by_synthetic: Classifier,
+    by_real: Judge,
+    by_synthetic: Judge,
     features: Callable[[Array], Array],
     *,
-    near: float,
+    duplicate_threshold: float,
     seed: int,
 ) -> dict[str, Any]:
-    """The four answers, over all classes and for each, which is as if there were no others.
+    """The four answers, over all classes and for each as if there were no others.
 
     Args:
       sets: from `joined`.
-      by_real: a classifier trained on the real training images.
-      by_synthetic: a classifier trained on the synthetic images.
-      features: of uint8 images [N, H, W, 3], in which images are compared: [N, D].
-      near: two images at most so many grey levels apart are near-duplicates.
-      seed: decides how the training images are halved, and which images stand for a larger set.
+      by_real: trained on the real training images.
+      by_synthetic: trained on the synthetic images.
+      features: uint8 images [N, H, W, 3] -> [N, D], in which images are compared.
+      duplicate_threshold: two images at most this many grey levels apart are near-duplicates.
+      seed: decides how the training images are halved, and which images represent a larger set.
 
     Returns:
-      JSON values: "all" and "classes", by name, of the same fields. An estimate is {"value", "standard_error"}; that
-      of an accuracy is over images and not over trainings.
+      JSON values: "all", and "classes" by name, with the same fields. An estimate is {"value", "standard_error"}; an
+      accuracy's standard error is over images, not over trainings.
     """
-    measured = {
-        name: Measured(data.images, data.labels, in_batches(features, data.images))
+    featured = {
+        name: FeaturedImages(data.images, data.labels, in_batches(features, data.images))
         for name, data in sets._asdict().items()
     }
     synthetic, real_test = sets.synthetic, sets.real_test
@@ -133,23 +134,25 @@ def evaluate(
     }
     labels = np.unique(synthetic.labels)
     drawn = {
-        label: _drawn({name: _of(part, label) for name, part in measured.items()}, seed) for label in labels
+        label: _drawn({name: _of(part, label) for name, part in featured.items()}, seed) for label in labels
     }
 
     def row(classes: np.ndarray) -> dict[str, Any]:
-        parts = {name: _of(part, classes) for name, part in measured.items()}
+        parts = {name: _of(part, classes) for name, part in featured.items()}
         equal = {name: np.concatenate([drawn[label][name] for label in classes]) for name in drawn[labels[0]]}
         drawn_labels = np.repeat(classes, [len(drawn[label]["reference"]) for label in classes])
         hits = {name: correct[np.isin(data.labels, classes)] for name, (data, correct) in right.items()}
         return {
             "images": {name: len(part.labels) for name, part in parts.items()},
-            "accuracy": {name: share(float(hit.mean()), len(hit))._asdict() for name, hit in hits.items()},
+            "accuracy": {
+                name: proportion(float(hit.mean()), len(hit))._asdict() for name, hit in hits.items()
+            },
             "distances": feature_distances(equal, drawn_labels),
-            "copies": copies(parts, equal, near),
+            "copies": copies(parts, equal, duplicate_threshold),
         }
 
     figures: dict[str, Any] = {
-        "feature_dim": measured["synthetic"].features.shape[1],
+        "feature_dim": featured["synthetic"].features.shape[1],
         "all": row(labels),
         "classes": {},
     }
@@ -160,23 +163,23 @@ def evaluate(
     return figures
 
 
-def results(config: Any, figures: Mapping[str, Any]) -> dict[str, Any]:
+def results(settings: WorthSettings, figures: Mapping[str, Any]) -> dict[str, Any]:
     """What worth.json holds.
 
     Args:
-      config: a ConfigDict with the fields of configs/evaluate_digits.py.
+      settings: of the comparison.
       figures: from `evaluate`.
     """
     return {
         "schema": SCHEMA,
-        "config": json.loads(config.to_json()),
+        "config": as_dict(settings),
         "versions": package_versions(),
         "device": mesh.device_kind(),
         **figures,
     }
 
 
-def _drawn(of_class: Mapping[str, Measured], seed: int) -> dict[str, np.ndarray]:
+def _drawn(of_class: Mapping[str, FeaturedImages], seed: int) -> dict[str, np.ndarray]:
     """Features of equally many images of one class: of both sets, and of two halves of the training images."""
     generator = np.random.default_rng(seed)
     synthetic, real_train, real_test = (
@@ -193,13 +196,13 @@ def _drawn(of_class: Mapping[str, Measured], seed: int) -> dict[str, np.ndarray]
     return {name: features[:count] for name, features in sets.items()}
 
 
-def _right(classifier: Classifier, data: ImageSet) -> np.ndarray:
-    return in_batches(classifier.labels, data.images) == data.labels
+def _right(judge: Judge, data: ImageSet) -> np.ndarray:
+    return in_batches(judge.labels, data.images) == data.labels
 
 
-def _of(part: Measured, labels: np.ndarray) -> Measured:
+def _of(part: FeaturedImages, labels: np.ndarray) -> FeaturedImages:
     kept = np.isin(part.labels, labels)
-    return Measured(*(leaf[kept] for leaf in part))
+    return FeaturedImages(*(leaf[kept] for leaf in part))
 
 
 def _of_classes(data: ImageSet, labels: np.ndarray) -> ImageSet:

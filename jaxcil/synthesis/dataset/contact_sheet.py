@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxcil.data.png import png
+from jaxcil.data.encoding import png
 from jaxcil.synthesis.dataset import prompts
 from jaxcil.workdir import files
 
-# Small images are enlarged by whole factors up to this side, large ones made smaller.
+# Side in pixels: small images are enlarged by a whole factor up to it, large ones reduced to it.
 CELL = 64
 GAP = 2
-# A sheet shows this many images a class, and not more classes than that.
+# A sheet shows at most this many images per class, and this many classes.
 SHEET_COLUMNS, SHEET_ROWS = 10, 50
 
 
@@ -24,14 +24,14 @@ def contact_sheet(
     path: str | os.PathLike,
     columns: int = 10,
 ) -> None:
-    """Writes a PNG with a row a class, the class names at its left.
+    """Writes a PNG with one row per class, class names on the left.
 
     Args:
       images: uint8 [N, H, W, 3].
       labels: [N], positions in class_names; a class without images has no row.
       class_names: by label.
       path: of the PNG.
-      columns: images a row; the first of each class.
+      columns: images per row, the first of each class.
     """
     rows = [(label, np.flatnonzero(labels == label)[:columns]) for label in np.unique(labels).tolist()]
     height, width = _cell(images.shape[1:3])
@@ -52,7 +52,7 @@ def contact_sheet(
 
 
 def _cell(size: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width in which images of a size are shown."""
+    """Height and width at which images of a size are shown."""
     height, width = size
     side = max(height, width)
     if side <= CELL:

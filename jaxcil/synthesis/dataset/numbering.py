@@ -1,8 +1,8 @@
-"""What a synthetic data set is to hold, numbered once and for ever.
+"""The images of a synthetic data set, numbered once and for all.
 
 A request is (label, index): image `index` of a class, whose label is its position in the data set's list of
-classes. Requests are numbered block after block, and a shard is a fixed range of numbers. A data set that is to
-hold more classes, or more images a class, gets blocks and shards behind those it has; nothing is renumbered.
+classes. Requests are numbered block after block, and a shard is a fixed range of numbers. A data set that gets more
+classes, or more images per class, gets new blocks and shards at the end; nothing is renumbered.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ class Block(NamedTuple):
 
 
 class Requests(NamedTuple):
-    """All requests of a data set; both lists only ever grow at their end."""
+    """All requests of a data set; both lists are only ever appended to."""
 
     blocks: tuple[Block, ...] = ()
     shards: tuple[tuple[int, int], ...] = ()  # ranges [start, stop) of request numbers, without gaps
@@ -31,7 +31,7 @@ class Requests(NamedTuple):
         return self.shards[-1][1] if self.shards else 0
 
     def images_per_class(self) -> dict[int, int]:
-        """How many images each label has."""
+        """The number of images by label."""
         counts: dict[int, int] = {}
         for block in self.blocks:
             counts[block.label] = counts.get(block.label, 0) + block.count
@@ -41,14 +41,14 @@ class Requests(NamedTuple):
 def extended(
     requests: Requests, num_classes: int, images_per_class: int | Sequence[int], shard_size: int
 ) -> Requests:
-    """The requests with all that is missing behind them.
+    """The requests, with all that are missing appended.
 
     Args:
-      requests: what the data set has; `Requests()` is an empty one.
-      num_classes: labels 0 .. num_classes - 1 are asked for.
+      requests: those of the data set; `Requests()` if it is new.
+      num_classes: labels 0 .. num_classes - 1.
       images_per_class: images 0 .. images_per_class - 1 of each, or a number for each label; classes that have more
         keep them.
-      shard_size: requests in a new shard; the last may hold fewer, and stays as it is from then on.
+      shard_size: requests in a new shard; the last may hold fewer, and never changes afterwards.
     """
     counts = requests.images_per_class()
     asked = [images_per_class] * num_classes if isinstance(images_per_class, int) else images_per_class
@@ -85,7 +85,7 @@ def from_json(value: dict[str, Sequence[Sequence[int]]]) -> Requests:
     """The inverse of `to_json`.
 
     Raises:
-      TypeError: a number is none.
+      TypeError: a number is not an integer.
     """
     if not all(type(number) is int for rows in value.values() for row in rows for number in row):
         raise TypeError("requests must be whole numbers")

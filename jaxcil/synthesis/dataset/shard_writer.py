@@ -1,7 +1,7 @@
-"""Writes shards in a thread of its own, while the devices draw.
+"""Writes shards in a separate thread while the devices draw.
 
-Encoding, checksums and waiting for the disk leave Python's lock, so that drawing hardly notices. What goes wrong in
-the thread is raised in the one that draws, at its next step.
+Encoding, checksums and waiting for the disk release Python's lock, so drawing is hardly slowed down. An error in the
+thread is raised in the one that draws, at its next step.
 """
 
 import concurrent.futures
@@ -12,23 +12,23 @@ from typing import Any
 
 import numpy as np
 
-# How long a full queue, or a shard that is being written, goes without a look for errors and interrupts.
+# While waiting for a full queue or a shard, errors and interrupts are checked this often.
 SECONDS_PER_LOOK = 0.1
 
 
 class _Abandoned(Exception):
-    """The images of a shard end before it does."""
+    """The writer was closed before all images of a shard came."""
 
 
 class ShardWriter:
-    """Hands images to a thread that writes their shards; a context manager, which leaves no thread behind."""
+    """Passes images to a thread that writes their shards; a context manager, which leaves no thread running."""
 
     def __init__(self, write: Callable[[int, Iterable[np.ndarray]], None], most: int):
         """Nothing is written yet.
 
         Args:
-          write: writes a shard, of a number, from its images; called in the thread, for one shard at a time.
-          most: images that wait to be written, at most; who gives more is held up.
+          write: writes a shard, given its number and images; called in the thread, for one shard at a time.
+          most: maximum number of images waiting to be written; beyond it, `give` blocks.
         """
         self._write, self._most, self._abandoned = write, most, False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="shards")
@@ -40,15 +40,15 @@ class ShardWriter:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        """Waits for the shard in hand, if it is whole; one that lacks images is left, and its aside deleted."""
+        """Waits for the current shard if it has all its images; otherwise it is abandoned and its file deleted."""
         self._abandoned = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def give(self, shard: int, image: np.ndarray) -> None:
-        """Takes the next image of a shard; images of a shard come in their order, all before those of the next.
+        """Takes the next image of a shard: a shard's images in order, and all of them before those of the next.
 
         Raises:
-          Exception: whatever a write raised since the last call.
+          Exception: any error of a write since the last call.
         """
         if shard not in self._images:
             self._images[shard] = queue.Queue(self._most)
@@ -61,23 +61,23 @@ class ShardWriter:
                 continue
 
     def wait(self, shard: int) -> None:
-        """Waits until a shard stands, all images of which were given.
+        """Waits until a shard is complete, all images of which were given.
 
         Raises:
-          Exception: whatever a write raised since the last call.
+          Exception: any error of a write since the last call.
         """
         if shard in self._shards:
             concurrent.futures.wait([self._shards[shard]])
         self._raise()
 
     def _raise(self) -> None:
-        """Raises what a write raised, and forgets those that are done."""
+        """Raises the error of a write, and forgets writes that are done."""
         for shard in [shard for shard, job in self._shards.items() if job.done()]:
             del self._images[shard]
             self._shards.pop(shard).result()
 
     def _given(self, images: queue.Queue[np.ndarray]) -> Iterator[np.ndarray]:
-        """The images of a shard as they come."""
+        """The images of a shard as they arrive."""
         while True:
             try:
                 yield images.get(timeout=SECONDS_PER_LOOK)

@@ -1,10 +1,12 @@
-"""How several processes fill one data set without talking.
+"""How several processes fill one data set without communicating.
 
-Every process that draws shares the lock of the directory; who repairs, imports, begins or extends a set has it alone.
-A shard is drawn by the process that has the lease on it: a lock on a file beside it, from before its first image is
-drawn until its sidecar stands. Both go with the process however it ends, so what was lost another takes up.
+Every process that draws holds a shared lock on the directory; a process that repairs, imports, begins or extends a set
+holds the exclusive lock. A shard is drawn by the process that holds its lease: a lock on a file next to the shard, from
+before its first image is drawn until its sidecar is written. The system releases both however a process ends, so
+another process takes over what was lost.
 
-Where locks do not reach from host to host, each process is given a share, every n-th shard, and touches no other.
+On file systems whose locks do not reach from host to host, each process is a numbered worker: it draws every n-th
+shard and no other.
 """
 
 import contextlib
@@ -20,89 +22,94 @@ import jax
 from jaxcil.errors import InputError
 from jaxcil.synthesis.dataset import store
 from jaxcil.synthesis.dataset.manifest import Manifest
-from jaxcil.workdir import locks
+from jaxcil.workdir import interruption, locks
 
-# A beginner has the directory alone for milliseconds, share 0 may first have to find a free machine.
-SECONDS_FOR_A_BEGINNER = 10.0
-SECONDS_FOR_SHARE_0 = 900.0
-BETWEEN_LOOKS = 0.1
+# Beginning a set takes the exclusive lock for milliseconds; worker 0 may still be waiting for a machine.
+SECONDS_FOR_BEGINNING = 10.0
+SECONDS_FOR_WORKER_0 = 900.0
+SECONDS_PER_TRY = 0.1
 FINISHING = f".finishing{locks.LEASE}"
 
 
-class Share(NamedTuple):
-    """Shards index, index + count, index + 2 count, ... of a data set."""
+class Worker(NamedTuple):
+    """The process that draws shards index, index + count, index + 2 count, ... of a data set."""
 
     index: int
     count: int
 
 
-def own_share(text: str | None) -> Share | None:
-    """The share of this process.
+def this_worker(text: str | None) -> Worker | None:
+    """The worker that this process is.
 
     Args:
-      text: "i/n" with 0 <= i < n; None takes that of jax.distributed, where there are several processes in one job.
+      text: "i/n" with 0 <= i < n; None takes the numbers of jax.distributed, if the job has several processes.
 
     Returns:
-      None where shards go to whoever comes first.
+      None if shards go to whichever process is first.
 
     Raises:
-      InputError: the text is no share.
+      InputError: the text is not of this form.
     """
     if text is None:
-        return Share(jax.process_index(), jax.process_count()) if jax.process_count() > 1 else None
+        return Worker(jax.process_index(), jax.process_count()) if jax.process_count() > 1 else None
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise InputError(f"share must be i/n with 0 <= i < n, as 0/4, 1/4, 2/4 and 3/4, got {text!r}.")
-    return Share(int(index), int(count))
+        raise InputError(f"worker must be i/n with 0 <= i < n, such as 0/4, 1/4, 2/4 and 3/4, got {text!r}.")
+    return Worker(int(index), int(count))
 
 
 @contextlib.contextmanager
 def admitted(
     directory: str | os.PathLike,
-    share: Share | None,
+    worker: Worker | None,
     begin: Callable[[], Manifest],
     join: Callable[[], Manifest | None],
 ) -> Iterator[Manifest]:
-    """Keeps a place among those that draw into a directory, which nobody then begins, extends or repairs.
+    """Registers this process as a writer; meanwhile no process may begin, extend or repair the set.
 
     Args:
       directory: exists.
-      share: of this process; only share 0 begins and extends.
-      begin: writes the manifest that is asked for, and may raise InputError; called with the directory alone.
-      join: the manifest that stands there; None where it is not, or not yet, what is asked for.
+      worker: this process; only worker 0 begins and extends.
+      begin: writes the manifest that is asked for, and may raise InputError; called under the exclusive lock.
+      join: reads the manifest; None if it is not, or not yet, what is asked for.
 
     Raises:
-      InputError: another process has the directory alone, or draws by a manifest that would have to grow.
+      InputError: another process holds the exclusive lock, or others draw by a manifest that would have to grow.
     """
     directory = pathlib.Path(directory)
-    beginner = share is None or share.index == 0
-    patience = SECONDS_FOR_A_BEGINNER if beginner else SECONDS_FOR_SHARE_0
-    end, told = time.monotonic() + patience, beginner
+    beginner = worker is None or worker.index == 0
+    patience = SECONDS_FOR_BEGINNING if beginner else SECONDS_FOR_WORKER_0
+    end, reported = time.monotonic() + patience, beginner
     with locks.opened(directory / locks.LOCK) as file:
         while True:
-            if beginner and _take(file, share):
+            if beginner and _acquire(file, worker):
                 begin()
-                file.truncate(0)  # what a killed process said of itself
+                file.truncate(0)  # the name of a killed process
                 locks.release(file)
-            manifest = join() if (together := _take(file, share, shared=True)) else None
+            manifest = join() if (shared := _acquire(file, worker, shared=True)) else None
             if manifest is not None:
                 break
             locks.release(file)
-            if not told:
-                told = True
-                print(f"waiting for share 0 to begin {directory}", file=sys.stderr, flush=True)
+            if not reported:
+                reported = True
+                print(f"waiting for worker 0 to begin {directory}", file=sys.stderr, flush=True)
             if time.monotonic() > end:
-                raise _refusal(directory, share, together)
-            time.sleep(BETWEEN_LOOKS)
+                raise _refusal(directory, worker, shared)
+            time.sleep(SECONDS_PER_TRY)
         yield manifest
 
 
 class Leases:
-    """The shards that this process may draw; a context manager, which gives back all that is left."""
+    """The leases that this process holds; a context manager, which releases those that are left."""
 
-    def __init__(self, directory: str | os.PathLike, share: Share | None):
-        """Of a data set; without a share, of whatever no other process has."""
-        self._directory, self._share = pathlib.Path(directory), share
+    def __init__(self, directory: str | os.PathLike, worker: Worker | None):
+        """Holds nothing yet.
+
+        Args:
+          directory: of the data set.
+          worker: this process; None may lease any shard.
+        """
+        self._directory, self._worker = pathlib.Path(directory), worker
         self._held: dict[int, IO[str]] = {}
 
     def __enter__(self) -> "Leases":
@@ -110,36 +117,36 @@ class Leases:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Gives back what is left."""
+        """Releases the leases that are left."""
         for shard in [*self._held]:
-            self.give_back(shard)
+            self.release(shard)
 
-    def take(self, shard: int) -> bool:
-        """Takes a shard that neither this nor another process has; it may stand by now."""
-        others = self._share is not None and shard % self._share.count != self._share.index
+    def acquire(self, shard: int) -> bool:
+        """Leases a shard that neither this nor another process holds; it may be complete by then."""
+        others = self._worker is not None and shard % self._worker.count != self._worker.index
         if others or shard in self._held:
             return False
-        file = _leased(store.lease_path(self._directory, shard), self._share)
+        file = _leased(store.lease_path(self._directory, shard), self._worker)
         if file is None:
             return False
         self._held[shard] = file
         return True
 
-    def give_back(self, shard: int) -> None:
-        """Leaves a shard to others, if it does not stand."""
+    def release(self, shard: int) -> None:
+        """Leaves a shard to others, if it is not complete."""
         _end(self._held.pop(shard), store.lease_path(self._directory, shard))
 
 
-def finishes(directory: str | os.PathLike, share: Share | None) -> bool:
-    """Whether this process may finish a set whose shards all stand: where there are no locks, share 0 alone."""
-    if share is None or share.index == 0:
+def finishes(directory: str | os.PathLike, worker: Worker | None) -> bool:
+    """Whether this process may finish a set whose shards are complete: without locks, worker 0 alone."""
+    if worker is None or worker.index == 0:
         return True
     with locks.opened(pathlib.Path(directory) / locks.LOCK) as file:
         try:
             locks.acquire(file)
         except locks.NoLocksError:
             print(
-                "all shards stand; share 0, if it has ended, finishes them when started again",
+                "all shards are complete; worker 0 finishes the set, or if it has ended, run it again",
                 file=sys.stderr,
             )
             return False
@@ -147,34 +154,35 @@ def finishes(directory: str | os.PathLike, share: Share | None) -> bool:
 
 
 @contextlib.contextmanager
-def finishing(directory: str | os.PathLike, share: Share | None) -> Iterator[None]:
-    """Waits until no other process writes the files of a set whose shards all stand."""
+def finishing(directory: str | os.PathLike, worker: Worker | None) -> Iterator[None]:
+    """Waits until no other process writes the files of a set whose shards are complete."""
     path = pathlib.Path(directory) / FINISHING
-    while (file := _leased(path, share)) is None:
-        time.sleep(BETWEEN_LOOKS)
+    while (file := _leased(path, worker)) is None:
+        interruption.check()
+        time.sleep(SECONDS_PER_TRY)
     try:
         yield
     finally:
         _end(file, path)
 
 
-def _take(file: IO[str], share: Share | None, *, shared: bool = False) -> bool:
-    """As `locks.acquire`; where there are no locks, a share makes them needless."""
+def _acquire(file: IO[str], worker: Worker | None, *, shared: bool = False) -> bool:
+    """As `locks.acquire`; on a file system without locks, numbered workers need none."""
     try:
         return locks.acquire(file, shared=shared)
     except locks.NoLocksError as error:
-        if share is None:
+        if worker is None:
             raise InputError(
-                f"{error}. Give each process its share: --config.share=0/2 and 1/2 for two, 0/1 for one alone."
+                f"{error}. Number the processes: --config.worker=0/2 and 1/2 for two, 0/1 for one alone."
             ) from None
         return True
 
 
-def _leased(path: pathlib.Path, share: Share | None) -> IO[str] | None:
-    """The file of a lease, locked and signed; None where another process has it."""
+def _leased(path: pathlib.Path, worker: Worker | None) -> IO[str] | None:
+    """The file of a lease, locked and signed; None if another process holds it."""
     while True:
         file = locks.opened(path)
-        if not _take(file, share):
+        if not _acquire(file, worker):
             file.close()
             return None
         if locks.is_current(file, path):
@@ -184,22 +192,24 @@ def _leased(path: pathlib.Path, share: Share | None) -> IO[str] | None:
 
 
 def _end(file: IO[str], path: pathlib.Path) -> None:
-    """Deletes a lease and gives it back, in this order: nobody can have the deleted one."""
+    """Deletes a lease and then releases it: in this order, nobody can hold a deleted one."""
     path.unlink(missing_ok=True)
     file.close()
 
 
-def _refusal(directory: pathlib.Path, share: Share | None, together: bool) -> InputError:
+def _refusal(directory: pathlib.Path, worker: Worker | None, shared: bool) -> InputError:
     """Why a process was not admitted."""
     who = locks.signatures(directory)
-    if not together:
-        return InputError(f"another process has {directory} to itself{who}. Start again when it has ended.")
-    if share is not None and share.index:
+    if not shared:
         return InputError(
-            f"share 0 has not begun {directory} with this config in {SECONDS_FOR_SHARE_0:g} s. Start it with the same "
-            f"config and --config.share=0/{share.count}, then this one again."
+            f"another process has exclusive use of {directory}{who}. Run again when it has ended."
+        )
+    if worker is not None and worker.index:
+        return InputError(
+            f"worker 0 has not begun {directory} with this config in {SECONDS_FOR_WORKER_0:g} s. Start it with the "
+            f"same config and --config.worker=0/{worker.count}, then this one again."
         )
     return InputError(
         f"other processes draw into {directory}{who}, and this config asks for another or a larger set. "
-        "Start again when they have ended, or take another directory."
+        "Run again when they have ended, or choose another directory."
     )

@@ -1,16 +1,17 @@
 """A synthetic data set on disk.
 
-    manifest.json                                 what the set is to hold and how its images are made
+    manifest.json                                 what the set holds when complete, and how its images are made
     synthetic-train.array_record-00000, ...       a shard: a fixed range of requests, in their order
     synthetic-train.array_record-00000.json, ...  its sidecar: checksum, backend, versions
-    dataset_info.json, features.json              for tfds.builder_from_directory, once all shards stand
+    dataset_info.json, features.json              for tfds.builder_from_directory, once all shards are complete
     README.md, contact_sheet.png                  for people
 
-While processes write, there are hidden files beside these: `.lock` and leases (`sharing`), and asides (`files`).
-Every file is written aside, synced and renamed. A shard stands once its sidecar does, and says what it was made
-for: config and requests. No file has a time in it, so that equal sets are equal files. Records carry class,
-index and request number; their place in a file says nothing. A shard that another backend or other versions drew
-again with other bytes has `replaces` in its sidecar: checksum, backend and versions of the first drawing.
+While processes write, there are hidden files as well: `.lock` and leases (`sharing`), and unfinished files (`files`).
+Every file is written under another name, synced and renamed. A shard is complete once its sidecar exists; the sidecar
+says what it was made for (`made_for`: a digest of config and requests). No file contains a time, so that equal sets
+are equal files. Records carry class, index and request number; their position in a file means nothing. If a shard is
+drawn again by another backend or other versions and gets other bytes, its sidecar has `replaces`: checksum, backend
+and versions of the first drawing.
 """
 
 import hashlib
@@ -41,21 +42,23 @@ FIRST = ("made_for", "sha256", "backend", "versions")
 
 
 def missing_shards(directory: str | os.PathLike, manifest: Manifest) -> list[int]:
-    """Numbers of the shards that do not stand, or were made for something else."""
-    return [n for n in range(len(manifest.requests.shards)) if not stands(directory, manifest, n)]
+    """Numbers of the shards that are not complete, or were made for something else."""
+    return [n for n in range(len(manifest.requests.shards)) if not is_complete(directory, manifest, n)]
 
 
-def stands(directory: str | os.PathLike, manifest: Manifest, shard: int) -> bool:
-    """Whether a shard is there, made for this manifest, and as long as its sidecar says."""
+def is_complete(directory: str | os.PathLike, manifest: Manifest, shard: int) -> bool:
+    """Whether a shard exists, was made for this manifest, and has the length that its sidecar records."""
     path = shard_path(directory, shard)
-    told = sidecar(directory, shard) if path.exists() else {}
-    return told.get("made_for") == made_for(manifest, shard) and told.get("bytes") == path.stat().st_size
+    entry = sidecar(directory, shard) if path.exists() else {}
+    return (
+        entry.get("made_for") == shard_digest(manifest, shard) and entry.get("bytes") == path.stat().st_size
+    )
 
 
 def write_shard(
     directory: str | os.PathLike, manifest: Manifest, shard: int, images: Iterable[np.ndarray], backend: str
 ) -> None:
-    """Writes one shard and its sidecar; no other process may write this shard at that time.
+    """Writes one shard and its sidecar; no other process may write this shard at the same time.
 
     Args:
       directory: of the data set.
@@ -68,7 +71,7 @@ def write_shard(
     start, stop = manifest.requests.shards[shard]
     labels, indices = numbering.located(manifest.requests, range(start, stop))
     with files.atomic_file(path) as aside:
-        # one record a group: any record is read without the others
+        # one record per group: any record can be read without the others
         writer = ArrayRecordWriter(str(aside), "group_size:1")
         try:
             stored = encoded(images, manifest.encoding.encode)
@@ -83,27 +86,27 @@ def write_shard(
                 writer.write(serialize(record))
         finally:
             writer.close()
-        told = {
+        entry = {
             "shard": shard,
             "requests": [start, stop],
-            "made_for": made_for(manifest, shard),
+            "made_for": shard_digest(manifest, shard),
             "sha256": sha256(aside),
             "bytes": aside.stat().st_size,
             "backend": backend,
             "versions": package_versions(),
         }
-        withdraw(directory, shard)  # from here the sidecar may tell of other bytes
+        invalidate(directory, shard)  # the sidecar must not describe the bytes that replace it
         first = sidecar(directory, shard).get("replaces", {})
-        if _drawn_elsewhere(first, told):
-            told["replaces"] = first
-    files.write_json(sidecar_path(path), told)
+        if _drawn_elsewhere(first, entry):
+            entry["replaces"] = first
+    files.write_json(sidecar_path(path), entry)
 
 
-def withdraw(directory: str | os.PathLike, shard: int) -> None:
-    """Takes back what a sidecar says, so that its shard is missing; what was drawn first stays known."""
-    told = sidecar(directory, shard)
+def invalidate(directory: str | os.PathLike, shard: int) -> None:
+    """Marks a shard as missing in its sidecar, which keeps the record of the first drawing."""
+    entry = sidecar(directory, shard)
     path = sidecar_path(shard_path(directory, shard))
-    first = told.get("replaces") or {name: told[name] for name in FIRST if name in told}
+    first = entry.get("replaces") or {name: entry[name] for name in FIRST if name in entry}
     if first:
         files.write_json(path, {"replaces": first})
     else:
@@ -112,26 +115,26 @@ def withdraw(directory: str | os.PathLike, shard: int) -> None:
 
 
 def finish(directory: str | os.PathLike, manifest: Manifest) -> None:
-    """Writes what TFDS reads a data set by; all shards must stand, and no other process may write here.
+    """Writes the files by which TFDS reads a data set; all shards must be complete, and no other process may write.
 
-    What killed processes left beside the shards goes.
+    Files that killed processes left behind are deleted.
     """
     with files.storage_errors(directory):
         for path in leftovers(directory):
             path.unlink(missing_ok=True)
-        contents = described(directory, manifest)
+        contents = tfds_files(directory, manifest)
     for name, data in contents.items():
         files.write(pathlib.Path(directory) / name, data)
 
 
 def leftovers(directory: str | os.PathLike) -> list[pathlib.Path]:
-    """Asides and leases of killed processes; also those of running ones."""
+    """Unfinished files and leases, of killed processes as well as of running ones."""
     directory = pathlib.Path(directory)
     return sorted([*directory.glob(".*.aside"), *directory.glob(f".{NAME}-train.*{locks.LEASE}")])
 
 
-def described(directory: str | os.PathLike, manifest: Manifest) -> dict[str, bytes]:
-    """Contents of the files that TFDS reads a data set by, by their names; all shards must stand."""
+def tfds_files(directory: str | os.PathLike, manifest: Manifest) -> dict[str, bytes]:
+    """Contents of the files by which TFDS reads a data set, by name; all shards must be complete."""
     shards = manifest.requests.shards
     sizes = [shard_path(directory, n).stat().st_size for n in range(len(shards))]
     with tempfile.TemporaryDirectory() as scratch:
@@ -160,7 +163,7 @@ def read(directory: str | os.PathLike, numbers: Sequence[int] | None = None) -> 
 
     Args:
       directory: of the data set.
-      numbers: those requests only, in their order; None reads all, and compares checksums.
+      numbers: only these requests, in this order; None reads all, and compares checksums.
 
     Returns:
       images uint8 [N, H, W, 3], labels int32 [N] and the class names, whose positions are the labels.
@@ -174,14 +177,14 @@ def read(directory: str | os.PathLike, numbers: Sequence[int] | None = None) -> 
         maker = "import-images" if "sources" in manifest.config else "generate"
         raise InputError(
             f"{directory} is not complete: {len(missing)} of {len(manifest.requests.shards)} shards are missing, "
-            f"the first is {shard_path(directory, missing[0]).name}. Run `jaxcil {maker}` again, as it was begun."
+            f"the first is {shard_path(directory, missing[0]).name}. Run the same `jaxcil {maker}` command again."
         )
-    wanted = range(manifest.requests.total) if numbers is None else numbers
-    rows = {number: row for row, number in enumerate(wanted)}
+    chosen = range(manifest.requests.total) if numbers is None else numbers
+    rows = {number: row for row, number in enumerate(chosen)}
     images = np.zeros((len(rows), *manifest.image_size, 3), np.uint8)
     labels = np.full(len(rows), -1, np.int32)
     for shard, (start, stop) in enumerate(manifest.requests.shards):
-        places = None if numbers is None else [n - start for n in wanted if start <= n < stop]
+        places = None if numbers is None else [n - start for n in chosen if start <= n < stop]
         if places == []:
             continue
         for record in _records(directory, manifest, shard, places):
@@ -191,7 +194,7 @@ def read(directory: str | os.PathLike, numbers: Sequence[int] | None = None) -> 
                 labels[row] = record["label"]
     if (labels < 0).any():
         raise InputError(
-            f"{directory} lacks request {list(rows)[int(np.argmin(labels))]}, although its shard stands. "
+            f"{directory} lacks request {list(rows)[int(np.argmin(labels))]}, although its shard is complete. "
             "Run `jaxcil verify` to see what is wrong."
         )
     return ImageSet(images, labels, manifest.class_names)
@@ -203,9 +206,9 @@ def read_shard(directory: str | os.PathLike, manifest: Manifest, shard: int) -> 
     Raises:
       InputError: the shard is missing or damaged.
     """
-    if not stands(directory, manifest, shard):
+    if not is_complete(directory, manifest, shard):
         raise InputError(
-            f"{shard_path(directory, shard)} is missing. {directory} is not complete: go on making it."
+            f"{shard_path(directory, shard)} is missing: {directory} is not complete. Run its command again."
         )
     records = sorted(_records(directory, manifest, shard, None), key=lambda record: record["request"])
     images = np.stack([np.asarray(Image.open(io.BytesIO(record["image"]))) for record in records])
@@ -218,7 +221,7 @@ def shard_path(directory: str | os.PathLike, shard: int) -> pathlib.Path:
 
 
 def sidecar_path(path: pathlib.Path) -> pathlib.Path:
-    """The sidecar of the file of a shard."""
+    """The sidecar of a shard's file."""
     return path.with_name(f"{path.name}.json")
 
 
@@ -229,20 +232,20 @@ def lease_path(directory: str | os.PathLike, shard: int) -> pathlib.Path:
 
 
 def sidecar(directory: str | os.PathLike, shard: int) -> dict[str, Any]:
-    """What the sidecar of a shard says; nothing, where there is none or it is no JSON object."""
+    """The content of a shard's sidecar; empty if there is none or it is not a JSON object."""
     try:
-        told = files.read_json(sidecar_path(shard_path(directory, shard)))
+        entry = files.read_json(sidecar_path(shard_path(directory, shard)))
     except InputError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return entry if isinstance(entry, dict) else {}
 
 
-def made_for(manifest: Manifest, shard: int) -> str:
-    """A hash of all that decides what a shard holds."""
+def shard_digest(manifest: Manifest, shard: int) -> str:
+    """A hash of everything that decides what a shard holds: `made_for` in its sidecar."""
     labels, indices = numbering.located(manifest.requests, range(*manifest.requests.shards[shard]))
     held = [[manifest.class_names[label], int(label), int(index)] for label, index in zip(labels, indices)]
-    said = {name: manifest.phrases[name] for name, *_ in held if name in manifest.phrases}
-    return digest([manifest.config_hash, held, *([said] if said else [])])
+    phrases = {name: manifest.phrases[name] for name, *_ in held if name in manifest.phrases}
+    return digest([manifest.config_hash, held, *([phrases] if phrases else [])])
 
 
 def sha256(path: pathlib.Path) -> str:
@@ -254,12 +257,12 @@ def sha256(path: pathlib.Path) -> str:
 def serializer(manifest: Manifest) -> Callable[[dict[str, Any]], bytes]:
     """A function from the fields of a record to its bytes, which are the same in every process."""
     features = _features(manifest)
-    specs: Any = features.get_serialized_info()  # typed as if it were wider than what takes it
+    specs: Any = features.get_serialized_info()  # its declared type is too wide
     serializer = ExampleSerializer(specs)
 
     def serialize(record: dict[str, Any]) -> bytes:
         example = serializer.get_tf_example(features.encode_example(record))
-        # the fields are a protobuf map, which TFDS's own serialize_example writes in an order by chance
+        # the fields are a protobuf map, which TFDS's own serialize_example writes in arbitrary order
         return example.SerializeToString(deterministic=True)
 
     return serialize
@@ -267,7 +270,7 @@ def serializer(manifest: Manifest) -> Callable[[dict[str, Any]], bytes]:
 
 def parser(manifest: Manifest) -> Callable[[bytes], dict[str, Any]]:
     """A function from the bytes of a record to its fields, the image still encoded."""
-    features: Any = _features(manifest)  # typed as if its fields could not be named
+    features: Any = _features(manifest)  # its declared type hides its fields
     decoders = {"image": tfds.decode.SkipDecoding()}
     return lambda item: features.deserialize_example_np(item, decoders=decoders)
 
@@ -289,13 +292,13 @@ def _features(manifest: Manifest) -> tfds.features.FeaturesDict:
 def _records(
     directory: str | os.PathLike, manifest: Manifest, shard: int, places: Sequence[int] | None
 ) -> list[Any]:
-    """Records of a shard with their images still encoded: those at some places, or all after a checksum."""
+    """Records of a shard, images still encoded: those at given positions, or all after comparing the checksum."""
     path = shard_path(directory, shard)
     if places is None and sha256(path) != sidecar(directory, shard).get("sha256"):
         raise InputError(
             f"{path} is damaged: its checksum is wrong. Run `jaxcil verify {directory} --repair`."
         )
-    reader = ArrayRecordReader(str(path))  # opens anything: what is wrong is told later
+    reader = ArrayRecordReader(str(path))  # opens anything; errors come when reading
     try:
         serialized = reader.read_all() if places is None else reader.read(places)
         reader.close()
@@ -306,8 +309,8 @@ def _records(
     return [*map(parser(manifest), serialized)]
 
 
-def _drawn_elsewhere(first: dict[str, Any], told: dict[str, Any]) -> bool:
-    """Whether the same requests came out with other bytes because of another backend or other versions."""
-    same_request = first.get("made_for") == told["made_for"]
-    same_maker = all(first.get(name) == told[name] for name in ("backend", "versions"))
-    return same_request and not same_maker and first.get("sha256") != told["sha256"]
+def _drawn_elsewhere(first: dict[str, Any], entry: dict[str, Any]) -> bool:
+    """Whether the same requests got other bytes from another backend or other versions."""
+    same_request = first.get("made_for") == entry["made_for"]
+    same_maker = all(first.get(name) == entry[name] for name in ("backend", "versions"))
+    return same_request and not same_maker and first.get("sha256") != entry["sha256"]

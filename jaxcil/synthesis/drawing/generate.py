@@ -1,7 +1,7 @@
-"""Makes what is missing of a synthetic data set, shard by shard, in one process or several.
+"""Draws what is missing of a synthetic data set, shard by shard, in one process or several.
 
-Noise is equal always (`images`). Pixels are equal too on one backend at one batch size a device, which is
-why it is part of the config, and why the last batch is filled up rather than cut.
+An image's noise is always the same (`batches`). Its pixels are the same on one backend at one batch size per device,
+which is why the batch size is part of the config, and why the last batch is filled up rather than cut.
 """
 
 import collections
@@ -28,26 +28,24 @@ from jaxcil.diffusion.placement import place
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
 from jaxcil.solvers.plan import Plan
-from jaxcil.synthesis.dataset import card, conditions, prompts, sharing, store
-from jaxcil.synthesis.dataset.manifest import Manifest, begin, digest, join
+from jaxcil.synthesis.dataset import card, prompts, sharing, store
+from jaxcil.synthesis.dataset.manifest import Asked, Manifest, begin, digest, join
 from jaxcil.synthesis.dataset.shard_writer import ShardWriter
-from jaxcil.synthesis.dataset.sharing import Share
+from jaxcil.synthesis.dataset.sharing import Worker
 from jaxcil.synthesis.drawing import batches
-from jaxcil.synthesis.drawing.batches import Draw
-from jaxcil.synthesis.drawing.text_states import TextStates
+from jaxcil.synthesis.drawing.batches import Draw, PromptEmbeddings
+from jaxcil.synthesis.drawing.settings import check
 from jaxcil.workdir import files
 from jaxcil.workdir.progress import Progress
 
-# Settings of networks that came after the first data sets.
+# Settings of networks that are newer than the first data sets.
 NEW_SETTINGS = (
-    *(
-        "center_input_sample",
-        "conv_in_kernel",
-        "conv_out_kernel",
-        "mid_block_scale_factor",
-        "num_class_embeds",
-    ),
-    *("only_cross_attention",),
+    "center_input_sample",
+    "conv_in_kernel",
+    "conv_out_kernel",
+    "mid_block_scale_factor",
+    "num_class_embeds",
+    "only_cross_attention",
 )
 
 
@@ -68,60 +66,61 @@ def generate(
     image_size: int | None = None,
     format: str = "png",
     quality: int | None = None,
-    share: str | None = None,
+    worker: str | None = None,
     notes: dict[str, Any] | None = None,
 ) -> Manifest:
-    """Makes a synthetic data set, goes on where it stopped, or extends it.
+    """Draws a synthetic data set, resumes it, or extends it.
 
-    Several processes may do so at once in one directory, and take what the others have not taken (`sharing`).
+    Several processes may do so at once in one directory; each draws shards that no other process has (`sharing`).
 
     Args:
       directory: made if absent.
       model: the text-to-image model.
       plan: a solver's table on a grid of the model.
-      class_names: distinct; position is label. To extend a set, put new names behind.
+      class_names: distinct; position is label. To extend a set, append new names.
       images_per_class: at least 1; may be larger than before.
       templates: prompts with {} for the class and {a|b} for choices; taken in turn.
-      phrases: what prompts call a class, in turn, for those that they do not call by their name; of
-        `prompts.listed_phrases`, or one's own.
-      negative_prompt: what to keep away from, in all images.
+      phrases: names that prompts use for a class, in turn; classes without an entry are called by their name. See
+        `prompts.listed_phrases`.
+      negative_prompt: what to avoid, in all images.
       guidance_scale: of classifier-free guidance; 1 is none, at the same work; several are taken in turn.
       seed: of all noise.
-      batch_size: images a device and call.
-      shard_size: images a file; what one interruption can cost.
-      image_size: side of the stored images; the model's own, or that to which they are resized.
-      format: of the stored images, png, jpeg or webp; as in `encoding`, as is the quality.
-      quality: as above.
-      share: "i/n" keeps this process to shards i, i + n, ..., for file systems whose locks do not reach from host to
-        host; None takes whatever no other process has, or the share of the process in jax.distributed.
-      notes: JSON values for the manifest that tell where the model and the plan came from.
+      batch_size: images per device and call.
+      shard_size: images per file, at most lost by an interruption.
+      image_size: side of the stored images, to which they are resized; None: that of the model's images.
+      format: of the stored images, png, jpeg or webp; see `encoding`.
+      quality: see `encoding`.
+      worker: "i/n" restricts this process to shards i, i + n, ..., for file systems whose locks do not reach from host
+        to host; None draws any shard that no other process has, or those of the process's number in jax.distributed.
+      notes: JSON values for the manifest that say where the model and the plan came from.
 
     Returns:
-      The manifest. The set is complete, but for shards that other processes are drawing, or have as their share.
+      The manifest. The set is complete except for shards of other processes.
 
     Raises:
-      InputError: an argument is of no use, the directory cannot be written, holds a set of another config, or
-        is in use; all of it before anything is compiled. Or the disk is full.
+      InputError: an argument is invalid, or the directory cannot be written, holds a set of another config or is in
+        use; all of this before anything is compiled. Or the disk is full.
     """
     prompts.check_class_names(class_names)
     prompts.check_templates(templates)
     prompts.check_phrases(phrases or {}, class_names)
     prompts.check_negative_prompt(negative_prompt)
-    scales = conditions.checked_scales(guidance_scale)
+    scales = prompts.checked_scales(guidance_scale)
     if negative_prompt and np.equal(scales, 1).all():
-        raise InputError("a negative prompt acts through guidance, and guidance_scale is 1: none. Raise it.")
-    for name, value in (
-        ("images_per_class", images_per_class),
-        ("batch_size", batch_size),
-        ("shard_size", shard_size),
-        ("image_size", 1 if image_size is None else image_size),
-    ):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}.")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed must lie in [0, 2^32 - 1], got {seed}.")
+        raise InputError(
+            "a negative prompt acts through guidance, which guidance_scale=1 switches off; use a larger scale."
+        )
+    check(
+        images_per_class=images_per_class,
+        seed=seed,
+        batch_size=batch_size,
+        shard_size=shard_size,
+        image_size=image_size,
+        format=format,
+        quality=quality,
+    )
     stored_as = encoding.encoding(format, quality)
-    own_share = sharing.own_share(share)
+    this_worker = sharing.this_worker(worker)
     check_plan(model, plan)
     drawn_size = _drawn_size(model)
     _check_prompts_differ(model, class_names, templates, phrases or {})
@@ -144,52 +143,51 @@ def generate(
         "batch_size": batch_size,
         "shard_size": shard_size,
     }
-    asked = (directory, config, class_names, images_per_class)
-    settings: Any = {"shard_size": shard_size, "phrases": phrases}
-    beginning = functools.partial(begin, *asked, **settings, notes=notes)
-    joining = functools.partial(join, *asked, **settings)
-    with sharing.admitted(directory, own_share, beginning, joining) as manifest:
+    asked = Asked(config, class_names, images_per_class, phrases or {})
+    beginning = functools.partial(begin, directory, asked, notes)
+    joining = functools.partial(join, directory, asked)
+    with sharing.admitted(directory, this_worker, beginning, joining) as manifest:
         if store.missing_shards(directory, manifest):
-            draw_missing(directory, manifest, model, own_share)
-        if not store.missing_shards(directory, manifest) and sharing.finishes(directory, own_share):
-            with sharing.finishing(directory, own_share):
+            draw_missing(directory, manifest, model, this_worker)
+        if not store.missing_shards(directory, manifest) and sharing.finishes(directory, this_worker):
+            with sharing.finishing(directory, this_worker):
                 store.finish(directory, manifest)
                 card.write_card(directory)
     return manifest
 
 
 def draw_missing(
-    directory: str | os.PathLike, manifest: Manifest, model: StableDiffusion, share: Share | None = None
+    directory: str | os.PathLike, manifest: Manifest, model: StableDiffusion, worker: Worker | None = None
 ) -> None:
-    """Draws and writes the shards of a data set that are missing, by the plan and guidance of its manifest.
+    """Draws and writes the missing shards of a data set, with the plan and guidance of its manifest.
 
     Args:
       directory: of the data set.
       manifest: of `begin` or `read_manifest`.
-      model: of the fingerprint in the manifest; not compared here.
-      share: of this process; None takes what no other process has.
+      model: has the fingerprint in the manifest, which is not compared here.
+      worker: this process; None draws any shard that no other process has.
     """
     config, on = manifest.config, mesh.generation_mesh()
     plan = Plan(**{field: jnp.asarray(values, jnp.float32) for field, values in config["plan"].items()})
     draw = drawing(place(model, on), plan, on, config.get("negative_prompt", ""))
     batch = config["batch_size"] * mesh.data_devices(on)
-    fill(directory, manifest, draw, model.tokenize, batch=batch, share=share)
+    fill(directory, manifest, draw, model.tokenize, batch=batch, worker=worker)
 
 
 def drawing(model: StableDiffusion, plan: Plan, on: jax.sharding.Mesh, negative_prompt: str) -> Draw:
     """One compiled program from ids, keys and scales to images, its batch spread over the devices of a mesh.
 
-    Text states come from another one, which every device runs whole, once a prompt.
+    The prompts' embeddings come from another program, which every device runs whole, once per prompt.
 
     Args:
       model: placed on the mesh by `diffusion.placement.place`.
       plan: a solver's table on a grid of the model.
       on: the mesh.
-      negative_prompt: what to keep away from, in all images.
+      negative_prompt: what to avoid, in all images.
     """
     plan = mesh.place(plan, mesh.everywhere(on))
     encode, program = jax.jit(encode_text), jax.jit(draw_images)
-    text = TextStates(lambda ids: encode(model, mesh.place(ids, mesh.everywhere(on))))
+    text = PromptEmbeddings(lambda ids: encode(model, mesh.place(ids, mesh.everywhere(on))))
     negative = mesh.place(text.of(model.tokenize([negative_prompt])), mesh.everywhere(on))
 
     def draw(ids: np.ndarray, image_keys: Array, scales: np.ndarray) -> Array:
@@ -206,21 +204,21 @@ def fill(
     tokenize: Callable[[list[str]], np.ndarray],
     *,
     batch: int,
-    share: Share | None = None,
+    worker: Worker | None = None,
 ) -> None:
-    """Draws and writes the shards of a data set that are missing, and no other process draws.
+    """Draws and writes the missing shards of a data set that no other process draws.
 
-    A batch may hold images of several shards, so that only the last one is filled up. Drawing goes on while the
-    images before are written, but not into a further shard before the last one stands: a kill costs the shard in
-    hand, and no more than a batch beyond it.
+    A batch may hold images of several shards, so that only the last batch is filled up. Drawing continues while earlier
+    images are written, but a further shard is begun only when the last one is complete: a kill costs the current
+    shard, and at most a batch beyond it.
 
     Args:
       directory: of the data set.
       manifest: of `begin`.
-      draw: called with `batch` images at a time, always.
+      draw: always called with `batch` images.
       tokenize: prompts to ids [B, L].
       batch: B.
-      share: of this process; None takes what no other process has.
+      worker: this process; None draws any shard that no other process has.
     """
     missing = store.missing_shards(directory, manifest)
     shards, total = manifest.requests.shards, manifest.requests.total
@@ -232,10 +230,10 @@ def fill(
         start, stop = shards[shard]
         some = itertools.islice(pixels, stop - start)
         store.write_shard(directory, manifest, shard, some, mesh.device_kind())
-        leases.give_back(shard)
+        leases.release(shard)
 
     def hand_over(left: int) -> None:
-        """Gives batches to the writer as they come from the devices, until so many are left."""
+        """Passes batches to the writer as they come from the devices, until only `left` are pending."""
         nonlocal done
         while len(ahead) > left:
             chunk, pixels = ahead.popleft()
@@ -246,7 +244,7 @@ def fill(
                 progress.reach(done)
 
     with (
-        sharing.Leases(directory, share) as leases,
+        sharing.Leases(directory, worker) as leases,
         ShardWriter(write, most=batch) as writer,
         Progress("images", total, "image", done, pathlib.Path(directory) / "tensorboard") as progress,
     ):
@@ -258,10 +256,10 @@ def fill(
 
 
 def fingerprint(model: StableDiffusion) -> str:
-    """SHA-256 of all that decides a model's output: parameters, networks and tokenizer."""
+    """SHA-256 of everything that decides a model's output: parameters, networks and tokenizer."""
     modules = {part: getattr(model, part) for part in PARTS}
     described = {
-        "networks": {part: [_asked_for(net), np.dtype(net.dtype).name] for part, net in modules.items()},
+        "networks": {part: [_settings(net), np.dtype(net.dtype).name] for part, net in modules.items()},
         "tokenizer": dataclasses.asdict(model.tokenizer),
         "prediction_type": model.prediction_type,
     }
@@ -273,8 +271,8 @@ def fingerprint(model: StableDiffusion) -> str:
     return total.hexdigest()
 
 
-def _asked_for(network: Any) -> dict[str, Any]:
-    """A network's settings, but for newer ones at their default: they change no fingerprint."""
+def _settings(network: Any) -> dict[str, Any]:
+    """A network's settings except newer ones at their defaults, which must not change a fingerprint."""
     usual = config_of(type(network)())
     return {
         name: value
@@ -286,7 +284,7 @@ def _asked_for(network: Any) -> dict[str, Any]:
 def _chunks(
     directory: str | os.PathLike, manifest: Manifest, leases: sharing.Leases, batch: int
 ) -> Iterator[tuple[list[tuple[int, int]], list[int]]]:
-    """Batches of (shard, request), each with the shards that end in it; a shard is leased when its turn comes."""
+    """Batches of (shard, request), each with the shards that end in it; a shard is leased when it is reached."""
     chunk: list[tuple[int, int]] = []
     ended: list[int] = []
     for shard in _leased(directory, manifest, leases):
@@ -303,17 +301,17 @@ def _chunks(
 
 
 def _leased(directory: str | os.PathLike, manifest: Manifest, leases: sharing.Leases) -> Iterator[int]:
-    """Shards that are missing, and that no other process has, until all that are missing are drawn by others."""
-    found = True
-    while found:
-        found = False
+    """Missing shards that no other process has, until all that are missing are leased by others."""
+    leased = True
+    while leased:
+        leased = False
         for shard in store.missing_shards(directory, manifest):
-            if not leases.take(shard):
+            if not leases.acquire(shard):
                 continue
-            if store.stands(directory, manifest, shard):  # since the last look
-                leases.give_back(shard)
+            if store.is_complete(directory, manifest, shard):  # since it was listed
+                leases.release(shard)
                 continue
-            found = True
+            leased = True
             yield shard
 
 
@@ -323,17 +321,17 @@ def _check_prompts_differ(
     templates: Sequence[str],
     phrases: Mapping[str, Sequence[str]],
 ) -> None:
-    """Refuses classes that have the same token ids: their labels would be by chance."""
-    asked: dict[bytes, str] = {}
+    """Refuses classes with the same token ids: their labels would be arbitrary."""
+    owners: dict[bytes, str] = {}
     for name in class_names:
         texts = phrases.get(name, ())
         turns = range(len(templates) * max(1, len(texts)))
         for row in model.tokenize([prompts.prompt(templates, name, index, texts) for index in turns]):
-            other = asked.setdefault(row.tobytes(), name)
+            other = owners.setdefault(row.tobytes(), name)
             if other != name:
                 raise InputError(
                     f"the classes {other!r} and {name!r} have a prompt in common: the model reads "
-                    f"{model.tokenizer.length} tokens and no capitals. Shorten the templates, or tell the names apart."
+                    f"{model.tokenizer.length} tokens and ignores case. Shorten the templates or rename a class."
                 )
 
 
@@ -341,16 +339,18 @@ def _drawn_size(model: StableDiffusion) -> tuple[int, int]:
     """Height and width of the images that a model was trained to draw from text alone.
 
     Raises:
-      InputError: it does not say, or needs more than text.
+      InputError: its config does not say, or it needs more than text.
     """
     unet, channels = model.unet, model.vae.latent_channels
     if unet.in_channels != channels or unet.num_class_embeds is not None:
         raise InputError(
-            f"this model draws from more than text: its UNet takes {unet.in_channels} channels beside {channels} of "
-            f"latents, and {unet.num_class_embeds or 'no'} class labels. Take one that needs neither."
+            f"this model draws from more than text: its UNet takes {unet.in_channels} channels for {channels} of "
+            f"latents, and {unet.num_class_embeds or 'no'} class labels. Use one that needs neither."
         )
     side = unet.sample_size
     if side is None:
-        raise InputError("this model does not say for which size it was trained, so it cannot be used here.")
+        raise InputError(
+            "the config.json of this model's UNet has no sample_size, so it cannot be used here."
+        )
     height, width = (side, side) if isinstance(side, int) else side
     return height * model.vae.factor, width * model.vae.factor

@@ -1,12 +1,11 @@
-"""What drawing a data set takes of a TPU pod: the step of `generate`, compiled ahead of time, without weights.
+"""What drawing a data set takes on a TPU pod: the step of `generate`, compiled ahead of time, without weights.
 
-Parameters are shapes in bfloat16, those of a pipeline's configurations or of a model that `released` describes. The
-program is that of `generate`, from text states to images: solver and decoder, the batch along the data axis, all else
-on every chip. (A prompt is encoded once, which is no work beside its images.) Where several processes share a pod each
-runs it on its own chips, with the same work and memory a chip.
+Parameters are shapes in bfloat16, those of a pipeline's configurations or of a model in `released`. The program is that
+of `generate`, from text states to images: solver and decoder, the batch along the data axis, everything else on every
+chip. (A prompt is encoded once, which is negligible compared with its images.) If several processes share a pod, each
+runs the program on its own chips, with the same work and memory per chip.
 """
 
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -19,19 +18,19 @@ from jaxcil.diffusion.folder import PARTS
 from jaxcil.diffusion.model import StableDiffusion, encode_text
 from jaxcil.diffusion.pipeline import draw_images
 from jaxcil.diffusion.placement import place
-from jaxcil.diffusion.released import RELEASED
-from jaxcil.diffusion.tokenizer import Tokenizer, read_tokenizer
+from jaxcil.diffusion.released import RELEASED, abstract
+from jaxcil.diffusion.tokenizer import read_tokenizer
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.parallel import mesh, pods
-from jaxcil.parallel.flops import flops
 from jaxcil.solvers import Plan
 from jaxcil.synthesis.drawing.models import EMBEDDED
+from jaxcil.synthesis.drawing.settings import PodSettings
 from jaxcil.workdir import files
 
-SCHEMA = 1
+SCHEMA = 2
 GIB = 2**30
 DTYPE = jnp.bfloat16
-STEP = 4  # of the largest batch: one without divisors would be decoded image by image
+STEP = 4  # of the largest batch; one without divisors would be decoded image by image
 
 
 def abstract_model(name: str) -> StableDiffusion:
@@ -44,24 +43,15 @@ def abstract_model(name: str) -> StableDiffusion:
       InputError: there is no such model, or the folder is not complete.
     """
     if name in RELEASED:
-        configs, tokenizer = RELEASED[name], Tokenizer(text="", bos="", eos="", pad="")
-    else:
-        folder = pathlib.Path(EMBEDDED.get(name, name))
-        if not (folder / "model_index.json").is_file():
-            raise InputError(
-                f"{unknown_name('model', name, [*RELEASED, *EMBEDDED])} Or give a folder that holds a pipeline."
-            )
-        configs = {part: files.read_json(folder / part / "config.json") for part in PARTS}
-        configs["scheduler"] = files.read_json(folder / "scheduler" / "scheduler_config.json")
-        tokenizer = read_tokenizer(folder / "tokenizer")
-    modules = {part: kind.from_config(configs[part], dtype=DTYPE) for part, (kind, _, _) in PARTS.items()}
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    parameters = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, DTYPE),
-        {part: jax.eval_shape(module.initial, key) for part, module in modules.items()},
-    )
-    scheduler = json.dumps(configs["scheduler"], sort_keys=True)
-    return StableDiffusion(parameters=parameters, **modules, tokenizer=tokenizer, scheduler=scheduler)
+        return abstract(RELEASED[name], dtype=DTYPE)
+    folder = pathlib.Path(EMBEDDED.get(name, name))
+    if not (folder / "model_index.json").is_file():
+        raise InputError(
+            f"{unknown_name('model', name, [*RELEASED, *EMBEDDED])} Or give a folder that holds a pipeline."
+        )
+    configs = {part: files.read_json(folder / part / "config.json") for part in PARTS}
+    configs["scheduler"] = files.read_json(folder / "scheduler" / "scheduler_config.json")
+    return abstract(configs, read_tokenizer(folder / "tokenizer"), DTYPE)
 
 
 def plan_pod(
@@ -69,34 +59,25 @@ def plan_pod(
     plan: Plan,
     topology: str,
     batch_size: int,
-    *,
-    images: int,
-    share: float,
-    compiles: int,
+    assumed: PodSettings,
 ) -> dict[str, Any]:
-    """Compiles for a pod and works out what a data set takes of it.
+    """Compiles for a pod and computes what a data set takes on it.
 
     Args:
       model: of `abstract_model`.
       plan: a solver's table on a grid of the model.
       topology: as in `pods.pod`.
-      batch_size: images a chip and call.
-      images: that are to be drawn.
-      share: of the chips' peak that is reached, in (0, 1]; nothing here says which it will be.
-      compiles: at most. 1: the largest batch is not sought. 2: it is extrapolated, from this batch and half of it.
-        More: it is compiled too, a tenth less each time that it does not fit. It is a multiple of 4.
+      batch_size: images per chip and call.
+      assumed: images, utilization (nothing here predicts it) and compiles. With compiles = 1 the largest batch is not
+        sought; with 2 it is extrapolated from this batch and half of it; with more it is compiled as well, reduced by a
+        tenth each time it does not fit. It is a multiple of 4.
 
     Returns:
-      JSON values; those of a program are a chip's, in bytes.
+      JSON values; those of a program are per chip, in bytes.
 
     Raises:
-      InputError: an argument is of no use, or the batch does not fit.
+      InputError: there is no such topology, or the batch does not fit.
     """
-    for name, value in (("batch_size", batch_size), ("images", images), ("compiles", compiles)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}.")
-    if not 0 < share <= 1:
-        raise InputError(f"share must lie in (0, 1], got {share}.")
     chip, on = pods.pod(topology)
     chips, placed = mesh.data_devices(on), place(model, on)
 
@@ -109,10 +90,10 @@ def plan_pod(
         programs = {batch_size: compiled(batch_size)}
     except pods.OutOfMemory as error:
         raise InputError(
-            f"a batch of {batch_size} a chip does not fit: {error} Take a smaller one (--config.batch_size)."
+            f"a batch of {batch_size} per chip does not fit: {error} Use a smaller one (--config.batch_size)."
         ) from None
-    largest = _largest_batch(compiled, programs, chip.memory, compiles - 1)
-    work = flops(_draw, *_shapes(model, plan, 1))
+    largest = _largest_batch(compiled, programs, chip.memory, assumed.compiles - 1)
+    work = pods.flops(_draw, *_shapes(model, plan, 1))
     height, width = jax.eval_shape(_draw, *_shapes(model, plan, 1)).shape[1:3]
     return {
         "schema": SCHEMA,
@@ -120,16 +101,16 @@ def plan_pod(
         "chips": chips,
         "chip_memory": chip.memory,
         "image_size": [height, width],
-        "calls": plan.rows,
+        "nfe": plan.rows,
         "attention": placed.unet.implementation,
         "batch_size": batch_size,
         "programs": {str(batch): _values(program) for batch, program in sorted(programs.items())},
         "largest_batch": largest and {"images": largest, "compiled": largest in programs},
-        "flops_an_image": work,
+        "flops_per_image": work,
         "peak": chip.peak,
-        "share": share,
-        "images": images,
-        "hours": images * work / (chips * chip.peak * share) / 3600,
+        "utilization": assumed.utilization,
+        "images": assumed.images,
+        "hours": assumed.images * work / (chips * chip.peak * assumed.utilization) / 3600,
         "versions": pods.compiler(),
     }
 
@@ -142,18 +123,18 @@ def report(figures: dict[str, Any]) -> str:
     parts = [f"{name} {program[name] / GIB:.2f}" for name in ("arguments", "temporaries", "output", "code")]
     used = [f"{count} {name}" for name, count in program["collectives"].items()]
     lines = {
-        "program": f"{figures['batch_size']} images of {height} x {width} a chip, {figures['calls']} guided calls, "
+        "program": f"{figures['batch_size']} images of {height} x {width} per chip, {figures['nfe']} guided calls, "
         f"for {figures['topology']} ({figures['chips']} chips), compiled in {program['seconds']:.0f} s",
-        "memory a chip": f"{program['memory'] / GIB:.2f} of {available:.2f} GiB: {', '.join(parts)}",
+        "memory per chip": f"{program['memory'] / GIB:.2f} of {available:.2f} GiB: {', '.join(parts)}",
         "collectives": ", ".join(used) or "none",
-        "work": f"{figures['flops_an_image'] / 1e12:.3g} TFLOP an image",
-        "time": f"{figures['images']:,} images in {figures['hours']:.3g} hours, if {figures['share']:.0%} of "
-        f"{figures['peak'] / 1e12:.0f} TFLOP/s a chip are reached",
+        "work": f"{figures['flops_per_image'] / 1e12:.3g} TFLOP per image",
+        "time": f"{figures['images']:,} images in {figures['hours']:.3g} hours, at {figures['utilization']:.0%} of "
+        f"{figures['peak'] / 1e12:.0f} TFLOP/s per chip",
     }
     if largest:
         how = "compiled" if largest["compiled"] else "extrapolated"
-        lines["largest batch"] = f"{largest['images']} images a chip, {how}"
-    return "\n".join(f"{name:15}{line}" for name, line in lines.items())
+        lines["largest batch"] = f"{largest['images']} images per chip, {how}"
+    return "\n".join(f"{name:17}{line}" for name, line in lines.items())
 
 
 def _draw(fixed: Any, drawn: Any) -> Array:
@@ -162,7 +143,7 @@ def _draw(fixed: Any, drawn: Any) -> Array:
 
 
 def _shapes(model: StableDiffusion, plan: Plan, batch: int) -> tuple[Any, Any]:
-    """The arguments of `_draw`: what every chip holds, and what is spread over them."""
+    """The arguments of `_draw`: those that every chip holds, and those spread over the chips."""
     ids = jax.ShapeDtypeStruct((1, model.tokenizer.length), jnp.int32)
     negative = jax.eval_shape(encode_text, model, ids)
     text = jax.ShapeDtypeStruct((batch, *negative.shape[1:]), negative.dtype)
@@ -174,7 +155,7 @@ def _shapes(model: StableDiffusion, plan: Plan, batch: int) -> tuple[Any, Any]:
 def _largest_batch(
     compiled: Callable[[int], pods.Program], programs: dict[int, pods.Program], available: int, left: int
 ) -> int | None:
-    """The largest batch a chip, if so many compilations are left; `programs` gets what they gave."""
+    """The largest batch per chip, with at most `left` compilations, whose results are added to `programs`."""
     if not left:
         return None
     (known,) = programs

@@ -1,7 +1,7 @@
-"""Draws the bad shards of a synthetic data set again, and no other.
+"""Draws the damaged shards of a synthetic data set again, and no others.
 
-An image has its noise from its class and index, so on the backend and at the batch size of the first drawing a
-shard comes back with the same bytes. On another backend it may not: its sidecar then says so (`store`).
+An image's noise follows from its class and index, so a shard gets the same bytes on the backend and at the batch size
+of the first drawing. On another backend it may not; its sidecar then records this (`store`).
 """
 
 import os
@@ -17,32 +17,32 @@ from jaxcil.synthesis.drawing.models import load_model
 
 
 def repair(directory: str | os.PathLike, findings: Sequence[Finding], model: str | None = None) -> list[int]:
-    """Puts right what drawing again can put right; interrupted, it goes on when called again.
+    """Repairs what drawing again can repair; after an interruption, call it again to resume.
 
-    Shards that the manifest does not know stay: they may be good, and the manifest an old one.
+    Shards that the manifest does not have are kept: they may be good and the manifest old.
 
     Args:
       directory: of the data set, which no other process writes.
       findings: of `verify`.
-      model: as in `load_model`; None takes the one that the manifest names.
+      model: as in `load_model`; None: the one that the manifest names.
 
     Returns:
       Numbers of the shards that were drawn again.
 
     Raises:
-      InputError: the manifest itself is at fault, or the model is not the one that drew the set; nothing
-        is written then.
+      InputError: the manifest itself is at fault, or the model is not the one that drew the set; nothing is
+        written then.
     """
     if any(finding.file == manifest.FILE for finding in findings):
         raise InputError(
-            f"{directory} cannot be repaired while its {manifest.FILE} is in doubt. Bring back the one that the "
-            "shards were drawn by, or delete the sidecars that are at fault."
+            f"{directory} cannot be repaired while its {manifest.FILE} is in doubt. Restore the one by which the "
+            "shards were drawn, or delete the sidecars that are at fault."
         )
     held = read_manifest(directory)
     shards = sorted({finding.shard for finding in findings if finding.shard is not None})
     drawn_by = _same_model(directory, held, model) if shards else None
     for shard in shards:
-        store.withdraw(directory, shard)
+        store.invalidate(directory, shard)
     if drawn_by is not None:
         draw_missing(directory, held, drawn_by)
     store.finish(directory, held)
@@ -55,18 +55,18 @@ def _same_model(directory: str | os.PathLike, held: Manifest, model: str | None)
     """The model that drew a data set."""
     if "model" not in held.config:
         raise InputError(
-            f"no model drew the images in {directory}, so none can draw them again. Make the set again from its source."
+            f"no model drew the images in {directory}, so none can draw them again. Import the set again."
         )
     name = model or held.notes.get("model")
     if name is None:
         raise InputError(f"the {manifest.FILE} in {directory} does not name its model; give --model=FOLDER.")
-    # the model of the manifest at its revision; of another one what it is now
+    # the manifest's model at its revision; another model as it is now
     revision = held.notes.get("revision") if model is None else None
     loaded = load_model(name, revision, held.notes.get("dtype", "float32"), held.notes.get("variant"))
-    there, now = held.config["model"]["sha256"], fingerprint(loaded)
-    if there != now:
+    expected, actual = held.config["model"]["sha256"], fingerprint(loaded)
+    if expected != actual:
         raise InputError(
-            f"{directory} was drawn by a model with SHA-256 {there}, but {name} has {now}. "
-            "Give the folder of that very model with --model=FOLDER."
+            f"{directory} was drawn by a model with SHA-256 {expected}, but {name} has {actual}. "
+            "Give the folder of the same model with --model=FOLDER."
         )
     return loaded

@@ -1,8 +1,9 @@
-"""Members of a zip or tar archive that somebody else made: checked one by one, read as streams, never unpacked.
+"""Members of a zip or tar archive from an untrusted source: checked one by one, read as streams, never unpacked.
 
-An archive is refused as a whole, with its first bad member named, if a member's path leads out of it, is a link
-or a device, comes twice or is encrypted, if it holds too many members, or if it would unpack to far more bytes than
-images do. Sizes that an archive states wrongly do no harm: no more is read than was stated.
+An archive is refused as a whole, naming its first bad member, if a member is a link or a device, occurs twice or is
+encrypted, if there are too many members, if the archive is cut off, or if it would unpack to far more bytes than images
+do. Wrong sizes in an archive do no harm: no more is read than was stated. Paths of members never become paths on disk,
+so they need no check.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ import gzip
 import io
 import os
 import pathlib
-import re
 import stat
 import tarfile
 import zipfile
@@ -22,7 +22,7 @@ from jaxcil.errors import InputError
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_MEMBERS = 2_000_000
 MAX_MEMBER_BYTES = 256 * 2**20
-# Image files are compressed already: beyond FREE_BYTES, an archive that unpacks to so many times its size is a bomb.
+# Image files are compressed: beyond FREE_BYTES, an archive that unpacks to this many times its size is a bomb.
 MAX_EXPANSION, FREE_BYTES = 100, 64 * 2**20
 CHUNK = 2**20
 
@@ -30,56 +30,55 @@ CHUNK = 2**20
 class Member(NamedTuple):
     """A file in an archive."""
 
-    name: str  # its path in the archive, parts divided by /, without . and empty ones
+    name: str  # its path in the archive, parts divided by /, without empty ones, . and ..
     size: int  # bytes, unpacked
     place: Any  # zipfile.ZipInfo; in a tar the offset of its bytes
 
 
 def suffix(name: str) -> str | None:
-    """The ending by which a file is an archive, if it is one."""
+    """The ending that makes a file an archive, if it has one."""
     return next((ending for ending in SUFFIXES if name.lower().endswith(ending)), None)
 
 
 def members(path: str | os.PathLike) -> list[Member]:
-    """The regular files of an archive, in the order in which they stand there; folders are left out.
+    """The regular files of an archive, in its order; folders are omitted.
 
     Args:
       path: ends in one of SUFFIXES.
 
     Raises:
-      InputError: it cannot be read to its end, or is refused for a reason above.
+      InputError: it cannot be read to its end, or is refused for one of the reasons above.
     """
     path = pathlib.Path(path)
-    found: list[Member] = []
+    regular: list[Member] = []
     names: set[str] = set()
     unpacked, allowed = 0, max(FREE_BYTES, MAX_EXPANSION * path.stat().st_size)
     with _named(path):
         for count, member in enumerate(_zip_members(path) if _is_zip(path) else _tar_members(path)):
             if count >= MAX_MEMBERS:
-                raise InputError(f"{path} holds more than {MAX_MEMBERS} members. Make an archive a class.")
+                raise InputError(f"{path} holds more than {MAX_MEMBERS} members. Make one archive per class.")
             unpacked += member.size
             if member.size > MAX_MEMBER_BYTES:
                 raise _refused(path, member.name, f"unpacks to {member.size} bytes; no image is that large")
             if unpacked > allowed:
                 raise _refused(
-                    path, member.name, f"brings the archive to {unpacked} bytes, which so small a file of images "
-                    f"never holds (at most {allowed}); it looks like a decompression bomb"
+                    path, member.name, f"brings the archive to {unpacked} bytes, more than an archive of images of "
+                    f"this size can hold (at most {allowed}); it looks like a decompression bomb"
                 )  # fmt: skip
             if member.name.endswith("/"):
                 continue
-            name = "/".join(part for part in member.name.split("/") if part not in ("", "."))
+            name = "/".join(part for part in member.name.split("/") if part not in ("", ".", ".."))
             if name in names:
-                raise _refused(path, name, "stands there twice")
+                raise _refused(path, name, "occurs twice")
             names.add(name)
-            found.append(member._replace(name=name))
-    return found
+            regular.append(member._replace(name=name))
+    return regular
 
 
 def read(path: str | os.PathLike, chosen: Iterable[Member]) -> Iterator[bytes]:
-    """The bytes of members, in the order asked for.
+    """The bytes of members, in the given order.
 
-    A compressed tar is read on from where it stands for a member further behind, and from its start for one further
-    in front.
+    For a member before the last one read, a compressed tar is read from its start again.
 
     Raises:
       InputError: names the member that is cut off or damaged.
@@ -103,8 +102,6 @@ def read(path: str | os.PathLike, chosen: Iterable[Member]) -> Iterator[bytes]:
 def _zip_members(path: pathlib.Path) -> Iterator[Member]:
     with zipfile.ZipFile(path) as file:
         for info in file.infolist():
-            # orig_filename: zipfile cuts a name at a NUL byte
-            _check_path(path, info.orig_filename)
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _refused(path, info.filename, "is a link or a device")
             if info.flag_bits & 1:
@@ -115,9 +112,8 @@ def _zip_members(path: pathlib.Path) -> Iterator[Member]:
 def _tar_members(path: pathlib.Path) -> Iterator[Member]:
     with _tar_stream(path) as stream, tarfile.open(fileobj=stream, mode="r:") as file:
         while (info := file.next()) is not None:
-            # tarfile would keep all, at a kilobyte each
+            # tarfile would keep all members, at a kilobyte each
             file.members = []  # pyright: ignore[reportAttributeAccessIssue]
-            _check_path(path, info.name)
             if info.isdir():
                 yield Member(f"{info.name}/", 0, info.offset_data)
             elif info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and info.sparse is None:
@@ -128,21 +124,21 @@ def _tar_members(path: pathlib.Path) -> Iterator[Member]:
 
 
 def _check_end(stream: "_Bounded", offset: int) -> None:
-    """Reads a tar to its end: tarfile takes a damaged header for it, and gzip compares its checksum there."""
+    """Reads a tar to its end: tarfile mistakes a damaged header for it, and gzip compares its checksum there."""
     stream.seek(offset)
     if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-        raise tarfile.ReadError(f"after byte {offset} comes neither a member nor the mark of the end")
+        raise tarfile.ReadError(f"after byte {offset} there is neither a member nor the end mark")
     for _ in range(FREE_BYTES // CHUNK):
         chunk = stream.read(CHUNK)
         if not chunk:
             return
         if chunk.strip(tarfile.NUL):
             break
-    raise tarfile.ReadError("there is more behind the mark of the end")
+    raise tarfile.ReadError("there is more data after the end mark")
 
 
 class _Bounded(io.BufferedIOBase):
-    """A stream that gives no more than one member at a time: tarfile reads a long name whole, however long."""
+    """A stream that returns at most one member's size at a time: tarfile reads a long name at once, however long."""
 
     def __init__(self, stream: io.BufferedIOBase):
         self._stream = stream
@@ -154,11 +150,11 @@ class _Bounded(io.BufferedIOBase):
         return self._stream.read(size)
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Goes to a byte of the unpacked stream."""
+        """Moves to a byte of the unpacked stream."""
         return self._stream.seek(offset, whence)
 
     def tell(self) -> int:
-        """The byte that comes next."""
+        """The position of the next byte."""
         return self._stream.tell()
 
 
@@ -170,7 +166,7 @@ def _tar_stream(path: pathlib.Path) -> Iterator[_Bounded]:
 
 @contextlib.contextmanager
 def _named(path: pathlib.Path, member: str | None = None) -> Iterator[None]:
-    """Turns whatever a reader raises on damaged bytes into a message that names them."""
+    """Turns any error of a reader on damaged bytes into a message that names the file and member."""
     try:
         yield
     except (InputError, MemoryError):
@@ -182,16 +178,9 @@ def _named(path: pathlib.Path, member: str | None = None) -> Iterator[None]:
         ) from None
 
 
-def _check_path(path: pathlib.Path, name: str) -> None:
-    """Refuses a member whose path leads out of the archive, on this system or another."""
-    parts = re.split(r"[/\\]", name)
-    if parts[0] == "" or re.match(r"[A-Za-z]:", name) or ".." in parts or "\\" in name or "\0" in name:
-        raise _refused(path, name, "has a path that leads out of the archive, here or elsewhere")
-
-
 def _refused(path: pathlib.Path, member: str, why: str) -> InputError:
     return InputError(
-        f"{path} is refused: member {member!r} {why}. Make the archive anew, of plain image files."
+        f"{path} is refused: member {member!r} {why}. Make the archive again from plain image files."
     )
 
 

@@ -1,7 +1,7 @@
-"""Where the images of every class lie: in folders, or in archives that are read as streams.
+"""The images of every class in a source: in folders, or in archives that are read as streams.
 
-A source is a folder with a folder a class, a zip or tar file a class, or both; or one such file with a folder a
-class. In a folder links are followed, since it is the user's own; in an archive they are refused.
+A source is a folder with one folder or one zip or tar file per class; or one such file with a folder per class. Links
+are followed in a folder, which is the user's own, and refused in an archive.
 """
 
 import hashlib
@@ -10,16 +10,21 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jaxcil.data.folders import SUFFIXES
+from jaxcil.data.folders import SUFFIXES, is_hidden, is_image, visible
 from jaxcil.errors import InputError
 from jaxcil.synthesis.imports import archives
 
 
 class Source(NamedTuple):
-    """Where an image lies."""
+    """The place of an image."""
 
     path: pathlib.Path  # of the image, or of the archive that holds it
     member: archives.Member | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name, or the member's path in its archive."""
+        return self.member.name if self.member else self.path.name
 
     def __str__(self) -> str:
         """The name in messages."""
@@ -27,36 +32,33 @@ class Source(NamedTuple):
 
 
 def classes(source: pathlib.Path) -> dict[str, list[Source]]:
-    """The images of every class: those of a folder by name, those of an archive as they stand there.
+    """The images of every class: those of a folder by name, those of an archive in its order.
 
-    What lies beside the classes, and hidden files, are left alone; any other file in a class must be an image.
+    Other files next to the classes, and hidden files, are ignored; any other file in a class must be an image.
 
     Raises:
-      InputError: there is no class, one comes twice or has no image, or an archive is refused.
+      InputError: there is no class, one occurs twice or has no image, or an archive is refused.
     """
     if source.is_file() and archives.suffix(source.name):
         return _by_folder(source)
     if not source.is_dir():
         raise InputError(
             f"{source} is neither a folder nor an archive ({', '.join(archives.SUFFIXES)}). Give a folder that "
-            "holds a folder or an archive for each class, or one archive with a folder a class."
+            "holds a folder or an archive for each class, or one archive with a folder per class."
         )
-    found: dict[str, list[Source]] = {}
-    for path in sorted(source.iterdir()):
+    listed: dict[str, list[Source]] = {}
+    for path in visible(source):
         ending = archives.suffix(path.name)
-        if _hidden(path.name) or not (path.is_dir() or (ending and path.is_file())):
+        if not (path.is_dir() or (ending and path.is_file())):
             continue
         name = path.name if path.is_dir() else path.name[: -len(ending or "")]
-        if name in found:
-            raise InputError(f"class {name!r} comes twice in {source}: {path.name} and another. Keep one.")
-        if path.is_dir():
-            inside = [Source(child) for child in sorted(path.iterdir())]
-        else:
-            inside = [Source(path, member) for member in archives.members(path)]
-        found[name] = _images(path, [item for item in inside if not _hidden(_name_of(item))])
-    if not found:
+        if name in listed:
+            raise InputError(f"class {name!r} occurs twice in {source}: {path.name} and another. Keep one.")
+        inside = [Source(child) for child in visible(path)] if path.is_dir() else _members(path)
+        listed[name] = _images(path, inside)
+    if not listed:
         raise InputError(f"{source} holds neither folders nor archives; expected one for each class.")
-    return found
+    return listed
 
 
 def checksums(images: Sequence[Source]) -> dict[str, str]:
@@ -73,46 +75,52 @@ def checksums(images: Sequence[Source]) -> dict[str, str]:
     return dict(sorted(sums.items()))
 
 
-def read(wanted: Sequence[Source]) -> Iterator[tuple[Source, bytes]]:
-    """The bytes of images; an archive is opened once for all that follow each other in it."""
-    for path, group in itertools.groupby(wanted, key=lambda item: item.path):
+def read(images: Sequence[Source]) -> Iterator[tuple[Source, bytes]]:
+    """The bytes of images; an archive is opened once for consecutive images in it."""
+    for path, group in itertools.groupby(images, key=lambda item: item.path):
         items = list(group)
         members = [item.member for item in items if item.member]
         yield from zip(items, archives.read(path, members) if members else _file(path), strict=True)
 
 
 def _by_folder(path: pathlib.Path) -> dict[str, list[Source]]:
-    """Classes of an archive with a folder a class, below the folders that all its images share."""
-    inside = [Source(path, member) for member in archives.members(path)]
-    inside = [item for item in inside if not _hidden(_name_of(item))]
-    folders = [_name_of(item).split("/")[:-1] for item in inside if _is_image(item)]
+    """Classes of an archive with a folder per class, below the folders that all its images share."""
+    inside = _members(path)
+    folders = [item.name.split("/")[:-1] for item in inside if is_image(item.name)]
     shared = len(list(itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*folders))))
-    # images directly below what all share: that is the one class
+    # images directly in the last shared folder: it is the only class
     depth = max(0, shared - 1) if any(len(parts) == shared for parts in folders) else shared
     if not folders:
         raise InputError(f"{path} holds no folder with images; expected one for each class.")
-    found: dict[str, list[Source]] = {}
+    listed: dict[str, list[Source]] = {}
     for item in inside:
-        parts = _name_of(item).split("/")
-        if len(parts) > depth + 2 and _is_image(item):
+        parts = item.name.split("/")
+        if len(parts) > depth + 2 and is_image(item.name):
             raise InputError(
-                f"{item} lies deeper than others; expected images directly in a folder a class. Did you mean one "
+                f"{item} is deeper than others; expected images directly in one folder per class. Did you mean one "
                 "part of the archive, such as train? Make an archive of that."
             )
-        if len(parts) < depth + 2 and _is_image(item):
-            raise InputError(f"{item} lies in no folder of a class. Take it out, or move it into one.")
+        if len(parts) < depth + 2 and is_image(item.name):
+            raise InputError(f"{item} is not in the folder of a class. Remove it, or move it into one.")
         if len(parts) == depth + 2:
-            found.setdefault(parts[depth], []).append(item)
-    return {name: _images(path, items) for name, items in found.items()}
+            listed.setdefault(parts[depth], []).append(item)
+    return {name: _images(path, items) for name, items in listed.items()}
+
+
+def _members(path: pathlib.Path) -> list[Source]:
+    """The visible files of an archive."""
+    return [Source(path, member) for member in archives.members(path) if not is_hidden(member.name)]
 
 
 def _images(where: pathlib.Path, inside: list[Source]) -> list[Source]:
-    """What a class holds, if all of it is images."""
+    """The files of a class, which must all be images."""
     if not inside:
         raise InputError(f"{where} holds no images; expected {', '.join(SUFFIXES)}.")
     for item in inside:
-        if not _is_image(item) or (item.member is None and not item.path.is_file()):
-            raise InputError(f"{item} is no image file ({', '.join(SUFFIXES)}). Take it out of its class.")
+        if not is_image(item.name) or (item.member is None and not item.path.is_file()):
+            raise InputError(
+                f"{item} is not an image file ({', '.join(SUFFIXES)}). Remove it from its class."
+            )
     return inside
 
 
@@ -121,19 +129,6 @@ def _file(path: pathlib.Path) -> Iterator[bytes]:
         yield path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def _name_of(item: Source) -> str:
-    return item.member.name if item.member else item.path.name
-
-
-def _is_image(item: Source) -> bool:
-    return _name_of(item).lower().endswith(SUFFIXES)
-
-
-def _hidden(name: str) -> bool:
-    """Whether a file is one that systems leave beside others."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -1,10 +1,10 @@
-"""AutoAugment, TrivialAugment, AugMix: what they draw, and that it is what they do."""
+"""AutoAugment and TrivialAugment: what they draw, and that it is what they do."""
 
 import jax
 import numpy as np
 import pytest
 
-from jaxcil.data.augmentation import augmentation, augmix, autoaugment, operations, trivial_augment
+from jaxcil.data.augmentation import augmentation, autoaugment, operations, trivial_augment
 
 DRAWS = 20_000
 
@@ -68,24 +68,6 @@ def test_trivial_augment_draws_operations_and_magnitudes_uniformly(keys):
         np.testing.assert_allclose(sizes[[0, -1]], [low, high], rtol=1e-5, atol=1e-6)
 
 
-def test_augmix_mixes_by_dirichlet_and_beta_shares(keys):
-    chosen, magnitudes, weights = drawn(augmix.draw, keys, 32, 32)
-    np.testing.assert_allclose(weights.sum(axis=0), 1, atol=1e-6)
-    assert weights.min() >= 0
-    # of w_0 = 1 - m and w_i = m s_i: E = 1/2 and 1/6, E of the square = 1/3 and 1/3 x 1/6; errors below 0.0025
-    np.testing.assert_allclose(weights.mean(axis=1), [1 / 2, 1 / 6, 1 / 6, 1 / 6], atol=0.009)
-    np.testing.assert_allclose((weights**2).mean(axis=1), [1 / 3, 1 / 18, 1 / 18, 1 / 18], atol=0.009)
-    shares = shares_of(chosen)
-    assert shares.pop("identity") == shares.pop("invert") == 0
-    # 21 draws an image: 13 shares of standard error 8.7e-3
-    np.testing.assert_allclose(list(shares.values()), 21 / 13, atol=0.04)
-    for name, low, high in (
-        *(("rotate", -40 / 3, 40 / 3), ("translate_x", -4, 4), ("posterize", 2, 4)),
-        *(("shear_y", -0.4 / 3, 0.4 / 3), ("color", 0.6, 1.4), ("solarize", 255 * 5 / 9, 255)),
-    ):
-        np.testing.assert_allclose(sizes_of(name, chosen, magnitudes)[[0, -1]], [low, high], rtol=1e-5)
-
-
 @pytest.mark.parametrize("policy", ["autoaugment", "trivial_augment", "trivial_augment_bilinear"])
 def test_a_policy_does_in_turn_what_pillow_does(policy, photographs, in_pillow):
     images = photographs(60)
@@ -107,20 +89,3 @@ def test_a_policy_does_in_turn_what_pillow_does(policy, photographs, in_pillow):
     # a level that one operation rounds elsewhere (5 percent of them) may be stretched by the next
     assert (difference > 1).mean() < 0.01
     assert (difference.reshape(len(images), -1).mean(axis=1) < 1).all()
-
-
-def test_augmix_is_the_mixture_of_chains_done_one_image_at_a_time(photographs):
-    images = photographs(3)
-    keys = jax.random.split(jax.random.key(2), len(images))
-    mixed = jax.jit(augmix.augmix)(keys, images)
-    chosen, magnitudes, weights = drawn(augmix.draw, keys, *images.shape[1:3])
-    apply = jax.jit(operations.apply, static_argnums=(3, 4))
-    for index, image in enumerate(images):
-        expected = weights[0, index] * image.astype(np.float32)
-        for chain in range(augmix.WIDTH):
-            levels = image[None]
-            for step in range(augmix.DEPTH):
-                operation, magnitude = (value[step, chain, [index]] for value in (chosen, magnitudes))
-                levels = apply(levels, operation, magnitude, 0, "bilinear")
-            expected += weights[1 + chain, index] * np.asarray(levels[0])
-        np.testing.assert_allclose(mixed[index], expected, atol=1e-3)  # float32 sums of four levels

@@ -7,26 +7,22 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxcil.evaluation.reports import curves as plots
-from jaxcil.evaluation.reports.names import EXTRACTORS
+from jaxcil.evaluation.reports.finished_runs import compare, read_run
+from jaxcil.evaluation.reports.names import VARIANTS
+
+LEVELS = {"plain": 0.6, "future_proof": 0.8, "real_future": 0.9}
 
 
 @pytest.fixture
-def results():
-    def run(method, extractor, seed, level):
-        rows = [[level, None], [level - 0.4, level - 0.2]]
-        return {"method": method, "extractor": extractor, "seed": seed, "accuracy_matrix": rows}
+def draw(finished):
+    """Draws finished runs of levels and changes, by name, and returns the picture."""
 
-    levels = {"plain": 0.6, "future_proof": 0.8, "real_future": 0.9}
-    return {
-        "task_sizes": [3, 1],
-        "conventions": {"average": "images"},
-        "runs": [
-            run(method, extractor, seed, level + 0.1 * seed)
-            for method in ("ncm", "fetril", "fecam")
-            for extractor, level in levels.items()
-            for seed in (0, 1)
-        ],
-    }
+    def compare_and_draw(columns=1, **runs):
+        folders = [finished(name, levels, **changes) for name, (levels, changes) in runs.items()]
+        [comparison] = compare([read_run(folder) for folder in folders])
+        return plots.draw_curves(comparison, comparison.settings[0], columns=columns)
+
+    return compare_and_draw
 
 
 @pytest.fixture
@@ -48,114 +44,97 @@ def drawn(monkeypatch):
     return lines, bands
 
 
-def test_lines_are_means_over_seeds_of_the_accuracy_over_all_classes_seen(results, drawn):
+def of_readings(*readings):
+    return {(reading, variant): level for reading in readings for variant, level in LEVELS.items()}
+
+
+def test_lines_are_means_over_seeds_of_the_accuracy_over_all_classes_seen(draw, drawn):
     lines, bands = drawn
-    plots.accuracy_curves(results, io.BytesIO())
+    draw(a=(of_readings("ncm", "fetril", "fecam"), {"sizes": (3, 1)}))
     assert [label for label, _, _ in lines] == ["plain", "FPCIL", "real future images (upper bound)"] * 3
     _, classes, accuracy = lines[0]
     assert classes == [3, 4]
-    # Seeds at 0.6 and 0.7; after task 1: (3 (level - 0.4) + 1 (level - 0.2)) / 4
-    np.testing.assert_allclose(accuracy, [65.0, 30.0])
-    np.testing.assert_allclose(bands[0][1] - bands[0][0], 2 * 100 * np.std([0.6, 0.7], ddof=1))
+    np.testing.assert_allclose(accuracy, [60.5, 40.5])
+    np.testing.assert_allclose(bands[0][1] - bands[0][0], 2 * 100 * np.std([0.60, 0.61], ddof=1))
 
 
-def test_accuracy_counts_by_the_convention_of_the_run(results, drawn):
-    lines, _ = drawn
-    plots.accuracy_curves({**results, "conventions": {"average": "tasks"}}, io.BytesIO())
-    np.testing.assert_allclose(lines[0][2], [65.0, 35.0])  # after task 1: (level - 0.4 + level - 0.2) / 2
-
-
-def test_orders_weigh_the_same_and_bands_are_of_seeds_within_them(drawn):
+def test_orders_weigh_the_same_and_bands_are_of_seeds_within_them(draw, drawn):
     lines, bands = drawn
-    levels = {("a", 0): 0.1, ("a", 1): 0.2, ("a", 2): 0.3, ("b", 0): 0.6}
-    curves = {"ncm": {"plain": {pair: np.full(2, level) for pair, level in levels.items()}}}
-    plots.draw_curves(curves, np.array([1, 2]), io.BytesIO(), columns=1)
+    draw(
+        a=({("ncm", "plain"): 0.3}, {"order": 1, "seeds": (0, 10, 20)}),
+        b=({("ncm", "plain"): 0.8}, {"order": 2, "seeds": (0,)}),
+    )
     (_, _, thin), (label, _, mean) = lines
-    np.testing.assert_allclose(thin, [[20, 60]] * 2)  # a column a class order
+    np.testing.assert_allclose(thin, [[40, 80], [20, 60]])  # a column per class order
     assert label == "plain"
-    np.testing.assert_allclose(mean, [40, 40])  # the mean of all four is 30
+    np.testing.assert_allclose(mean, [60, 40])  # the mean of all four runs would be 50 and 30
     ((low, high),) = bands
-    np.testing.assert_allclose(high - low, [20, 20])  # seeds of order a deviate by 10, whatever the orders do
+    np.testing.assert_allclose(high - low, [20, 20])  # seeds of order 1 deviate by 10, whatever the orders do
 
 
-def test_orders_of_one_seed_have_thin_lines_and_no_band_or_name_of_their_own(drawn, monkeypatch):
+def test_orders_of_one_seed_have_thin_lines_and_no_band_or_name_of_their_own(draw, drawn, monkeypatch):
     lines, bands = drawn
-    texts = []
-    monkeypatch.setattr(Axes, "annotate", lambda axis, text, *args, **style: texts.append(text))
-    curves = {"ncm": {"plain": {("a", 0): np.array([0.5, 0.4]), ("b", 0): np.array([0.7, 0.6])}}}
-    plots.draw_curves(curves, np.array([1, 2]), io.BytesIO(), columns=1)
-    assert (len(lines), bands, texts) == (2, [], ["plain"])
+    legends = []
+    monkeypatch.setattr(Figure, "legend", lambda figure, lines, names, **style: legends.append(names))
+    draw(**{str(n): ({("ncm", "plain"): 0.5}, {"order": n, "seeds": (0,)}) for n in (1, 2)})
+    assert (len(lines), bands, legends) == (2, [], [["plain"]])
 
 
-def test_the_numbers_of_test_images_weigh_the_tasks(results, drawn):
-    lines, _ = drawn
-    plots.accuracy_curves({**results, "test_images": [10, 30]}, io.BytesIO())
-    np.testing.assert_allclose(lines[0][2], [65.0, (25 + 3 * 45) / 4])
+def test_one_seed_has_no_band(draw, drawn):
+    draw(a=(of_readings("ncm"), {"seeds": (0,)}))
+    assert drawn[1] == []
 
 
-def test_one_seed_has_no_band(results, drawn):
-    _, bands = drawn
-    results["runs"] = [run for run in results["runs"] if run["seed"] == 0]
-    plots.accuracy_curves(results, io.BytesIO())
-    assert bands == []
-
-
-def test_equal_results_give_equal_bytes_in_a_file_and_in_memory(results, tmp_path):
-    buffer = io.BytesIO()
-    plots.accuracy_curves(results, tmp_path / "curves.png")
-    plots.accuracy_curves(results, buffer)
-    assert (tmp_path / "curves.png").read_bytes() == buffer.getvalue()
-    with Image.open(buffer) as picture:
+def test_equal_results_give_equal_bytes_that_carry_no_version(finished, tmp_path):
+    results = read_run(finished("a", of_readings("ncm"))).results
+    for name in ("one", "other"):
+        plots.accuracy_curves(results, tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    with Image.open(tmp_path / "one") as picture:
         assert not picture.info.keys() & {"Software", "Creation Time"}
 
 
-@pytest.mark.parametrize(("columns", "shape"), [(1, (1, 3)), (2, (2, 2)), (3, (3, 1)), (9, (3, 1))])
-def test_panels_stand_in_columns(results, columns, shape):
-    buffer = io.BytesIO()
-    plots.accuracy_curves(results, buffer, columns=columns)
-    with Image.open(buffer) as picture:
-        np.testing.assert_allclose(picture.size, 160 * np.array(plots.PANEL) * shape, atol=1)
+@pytest.mark.parametrize(
+    ("columns", "shape", "lines"), [(1, (1, 3), 3), (2, (2, 2), 1), (3, (3, 1), 1), (9, (3, 1), 1)]
+)
+def test_panels_are_in_columns_under_a_legend(draw, columns, shape, lines):
+    with Image.open(io.BytesIO(draw(columns, a=(of_readings("ncm", "fetril", "fecam"), {})))) as picture:
+        size = np.array(plots.PANEL) * shape + [0, plots.LEGEND_LINE * lines]
+        np.testing.assert_allclose(picture.size, 160 * size, atol=1)
 
 
-def test_extractors_have_one_order_and_one_colour_whatever_that_of_the_runs(results, drawn):
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_the_legend_fits_into_the_picture_and_names_each_line_once(draw, monkeypatch, columns):
+    legends = []
+    legend = Figure.legend
+
+    def record(*arguments, **style):
+        legends.append(legend(*arguments, **style))
+        return legends[-1]
+
+    monkeypatch.setattr(Figure, "legend", record)
+    draw(columns, a=({(reading, name): 0.5 for reading in ("ncm", "acil", "slda") for name in VARIANTS}, {}))
+    (one,) = legends
+    assert [text.get_text() for text in one.get_texts()] == list(VARIANTS.values())
+    box, picture = one.get_window_extent(), one.figure.bbox
+    assert 0 <= box.x0 < box.x1 <= picture.x1
+    assert 0 <= box.y0 < box.y1 <= picture.y1
+
+
+def test_variants_have_one_order_and_one_look_whatever_that_of_the_runs(draw, drawn):
     lines, _ = drawn
-    for name in ("known_classes", "shuffled_labels"):
-        results["runs"] += [run | {"extractor": name} for run in results["runs"][:6]]
-    results["runs"].reverse()
-    plots.accuracy_curves(results, io.BytesIO())
-    assert [label for label, _, _ in lines[:5]] == list(EXTRACTORS.values())
-    assert len({style[0] for style in plots.STYLES.values()}) == len(EXTRACTORS)
+    draw(a=({("ncm", name): 0.5 for name in reversed(VARIANTS)}, {}))
+    assert [label for label, _, _ in lines] == list(VARIANTS.values())
+    assert set(plots.STYLES) == set(VARIANTS)
+    assert len({color for color, _, _ in plots.STYLES.values()}) == len(VARIANTS)
 
 
-def test_a_grid_of_panels_names_each_line_once(results, monkeypatch):
-    legends, annotated = [], []
-    monkeypatch.setattr(Figure, "legend", lambda figure, lines, names, **style: legends.append(names))
-    monkeypatch.setattr(Axes, "annotate", lambda *args, **style: annotated.append(args))
-    plots.accuracy_curves(results, io.BytesIO(), columns=2)
-    assert legends == [["plain", "FPCIL", "real future images (upper bound)"]]
-    assert annotated == []
-
-
-@pytest.mark.parametrize("columns", [1, 3])
-@pytest.mark.parametrize("level", [0.99, 0.5, 0.01])
-def test_names_of_lines_that_end_together_do_not_touch_and_stay_in_the_picture(
-    results, monkeypatch, columns, level
-):
-    for run in results["runs"]:
-        run["accuracy_matrix"] = [[1.0, None], [level, level]]
-    texts = []
-    annotate = Axes.annotate
-    monkeypatch.setattr(Axes, "annotate", lambda *args, **style: texts.append(annotate(*args, **style)))
-    plots.accuracy_curves(results, io.BytesIO(), columns=columns)
-    boxes = [text.get_window_extent() for text in texts]
-    assert len(boxes) == 9
-    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
-    width, height = texts[0].figure.bbox.size
-    assert all(b.x0 > 0 and b.y0 > 0 and b.x1 < width and b.y1 < height for b in boxes)
-
-
-def test_a_method_and_an_extractor_without_a_pretty_name_are_drawn_under_their_own(results, drawn):
-    lines, _ = drawn
-    results["runs"] = [run | {"method": "mine", "extractor": "other"} for run in results["runs"]]
-    plots.accuracy_curves(results, io.BytesIO())
-    assert [label for label, _, _ in lines] == ["other"]
+def test_names_from_outside_are_drawn_as_they_are_and_open_no_formula(draw, drawn, monkeypatch):
+    titles = []
+    set_title = Axes.set_title
+    monkeypatch.setattr(
+        Axes, "set_title", lambda axis, text, **style: titles.append(text) or set_title(axis, text, **style)
+    )
+    draw(a=({(r"$\frac$", "other"): 0.5}, {}))
+    assert [label for label, _, _ in drawn[0]] == ["other"]
+    assert titles == [r"$\frac$"]

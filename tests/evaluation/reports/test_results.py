@@ -1,11 +1,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from jaxcil.errors import InputError
-from jaxcil.evaluation.reports import results as result_writers
-from jaxcil.evaluation.reports.results import tidy, write_results
+from jaxcil.evaluation.reports.results import summarise, tidy, write_results
 
 LEVELS = {("ncm", "plain"): 0.5, ("ncm", "future_proof"): 0.75}
 
@@ -16,11 +16,11 @@ def results(finished):
 
 
 def test_every_number_of_a_run_is_one_line(results):
-    lines = [line for line in tidy(results) if (line["extractor"], line["seed"]) == ("plain", 3)]
+    lines = [line for line in tidy(results) if (line["variant"], line["seed"]) == ("plain", 3)]
     first = 0.5 + 3 / 100
-    found = {(line["task"], line["metric"]): line["value"] for line in lines}
-    assert len(found) == len(lines)
-    assert found == pytest.approx(
+    values = {(line["task"], line["metric"]): line["value"] for line in lines}
+    assert len(values) == len(lines)
+    assert values == pytest.approx(
         {
             (0, "seen_accuracy"): first,
             (0, "accuracy_of_task_0"): first,
@@ -32,77 +32,82 @@ def test_every_number_of_a_run_is_one_line(results):
             ("", "forgetting"): 0.2,
         }
     )
-    assert {(line["method"], line["class_order"], line["class_order_hash"]) for line in lines} == {
-        ("ncm", "seed-1993", f"{1993:016x}")
-    }
+    assert {
+        (line["learner"], line["reading"], line["class_order"], line["class_order_hash"]) for line in lines
+    } == {("frozen", "ncm", "seed-1993", f"{1993:016x}")}
 
 
-def test_metrics_that_a_run_has_besides_are_told_too(results):
+def test_further_metrics_of_a_run_are_lines_too(results):
     results["runs"][0]["last_calibration_error"] = 0.125
     assert [line["value"] for line in tidy(results) if line["metric"] == "last_calibration_error"] == [0.125]
 
 
 def test_backward_transfer_and_top_5_of_each_task_are_lines_where_they_were_measured(results):
     results["runs"][0] |= {"backward_transfer": -0.25, "top_5_accuracy": [None, 0.75]}
-    found = [(line["task"], line["metric"], line["value"]) for line in tidy(results)]
-    assert [line for line in found if line[1] in ("top_5_accuracy", "backward_transfer")] == [
+    values = [(line["task"], line["metric"], line["value"]) for line in tidy(results)]
+    assert [line for line in values if line[1] in ("top_5_accuracy", "backward_transfer")] == [
         (1, "top_5_accuracy", 0.75),
         ("", "backward_transfer", -0.25),
     ]
 
 
 def test_csv_and_json_hold_the_results_and_no_times(results, tmp_path):
-    paths = write_results(tmp_path / "one", results, ("json", "csv"))
-    assert [path.name for path in paths] == ["results.json", "results.csv"]
-    assert json.loads(paths[0].read_text()) == results
-    with paths[1].open(newline="") as file:
+    for name in ("one", "other"):
+        write_results(tmp_path / name, results)
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["results.csv", "results.json"]
+    assert json.loads((tmp_path / "one" / "results.json").read_text()) == results
+    with (tmp_path / "one" / "results.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
     assert [(line["task"], line["metric"], float(line["value"])) for line in read] == [
         (str(line["task"]), line["metric"], line["value"]) for line in tidy(results)
     ]
-    again = write_results(tmp_path / "other", results, ("json", "csv"))
-    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
+    for name in ("results.csv", "results.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+def test_results_that_cannot_be_written_leave_a_run_unfinished(results, tmp_path):
+    (tmp_path / "results.csv").mkdir()
+    with pytest.raises(InputError, match=r"results\.csv cannot be written"):
+        write_results(tmp_path, results)
+    assert not (tmp_path / "results.json").exists()
 
 
 def test_a_class_order_of_names_stays_one_cell(results, tmp_path):
     results["config"]["scenario"]["class_order"] = 'cat, "big" dog'
-    (path,) = write_results(tmp_path, results, ("csv",))
-    with path.open(newline="") as file:
+    write_results(tmp_path, results)
+    with (tmp_path / "results.csv").open(newline="") as file:
         assert {line["class_order"] for line in csv.DictReader(file)} == {'cat, "big" dog'}
 
 
-def test_results_of_a_run_that_goes_on_are_written_over(results, tmp_path, monkeypatch):
-    part = results | {"runs": results["runs"][:1]}
-    for process, some in enumerate((part, results)):
-        monkeypatch.setattr(
-            "os.getpid", lambda process=process: process
-        )  # it is in the name of a file of curves
-        csv_path, folder = write_results(tmp_path, some, ("csv", "tensorboard"))
-    assert csv_path.read_text().count("last_accuracy") == 4
-    assert len(list(folder.iterdir())) == 1
-    assert not (tmp_path / "results.json").exists()  # it would tell that the run is finished
+def test_summary_has_mean_deviation_and_number_of_seeds_method_by_method(finished):
+    levels = {
+        (*method, variant): level
+        for variant, level in {"future_proof": 0.7, "plain": 0.5}.items()
+        for method in (("lucir", "cnn"), ("frozen", "fecam"), ("der", "cnn"))
+    }
+    folder = finished("three", levels, seeds=(0, 2, 4))
+    summary = summarise(json.loads((folder / "results.json").read_text())["runs"])
+    assert [(entry["learner"], entry["reading"], entry["variant"]) for entry in summary] == [
+        (*method, variant)
+        for method in (("lucir", "cnn"), ("frozen", "fecam"), ("der", "cnn"))  # as they come
+        for variant in ("plain", "future_proof")  # in display order
+    ]
+    plain = summary[0]["average_incremental_accuracy"]
+    # 0.40, 0.42, 0.44: the deviation with n - 1 is 0.02, with n it would be 0.0163
+    np.testing.assert_allclose([plain["mean"], plain["std"], plain["n"]], [0.42, 0.02, 3], rtol=1e-12)
 
 
-def test_curves_have_a_point_a_task(results, tmp_path, monkeypatch):
-    points = []
-
-    class Recorder:
-        def __init__(self, folder):
-            assert folder == tmp_path / "tensorboard" / "results"
-
-        def write(self, done, values):
-            points.extend((done, name, value) for name, value in values.items())
-
-        def close(self):
-            pass
-
-    monkeypatch.setattr(result_writers, "Scalars", Recorder)
-    write_results(tmp_path, results, ("tensorboard",))
-    curve = [(done, value) for done, name, value in points if name == "ncm/future_proof/seed_4/seen_accuracy"]
-    assert curve == [(0, pytest.approx(0.79)), (1, pytest.approx(0.59))]
+def test_one_seed_has_no_deviation_and_the_summary_is_json(results):
+    summary = summarise(results["runs"][:1])
+    assert summary[0]["forgetting"] == {"mean": 0.2, "std": None, "n": 1}
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
-def test_an_unknown_format_is_refused_before_anything_is_written(results, tmp_path):
-    with pytest.raises(InputError, match=r"no format of results 'cvs'.*Did you mean 'csv'"):
-        write_results(tmp_path / "there", results, ("json", "cvs"))
-    assert not (tmp_path / "there").exists()
+def test_the_summary_has_a_further_metric_where_every_run_has_it(results):
+    for entry in results["runs"]:
+        entry["last_calibration_error"] = 0.125
+    assert summarise(results["runs"])[0]["last_calibration_error"] == {"mean": 0.125, "std": 0, "n": 2}
+    results["runs"][0]["last_calibration_error"] = None
+    assert "last_calibration_error" not in summarise(results["runs"])[0]
+    del results["runs"][0]["last_calibration_error"]
+    assert "last_calibration_error" not in summarise(results["runs"])[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxcil.evaluation.samplers import compared
-from jaxcil.evaluation.samplers.compared import MIXTURES, SAMPLERS
+from jaxcil.evaluation.samplers.compared import SAMPLERS
 from jaxcil.solvers import (
     GaussianMixture,
     euler_maruyama,
@@ -36,8 +36,8 @@ def test_output_std_is_that_of_unit_impulses_through_the_loop(x64, strict_dtypes
     # histories of 1, 2 and 3; a plan of two rows a step; alpha from 0.0001 to 1. Measured to 1e-15 elsewhere.
     plan = compared.plans_of([SAMPLERS[name]], grid, 6)
     plan = jax.tree.map(lambda leaf: leaf[0], plan)
-    found = compared.output_std(plan, jnp.asarray([0.05, 1.0]))
-    np.testing.assert_allclose(found, [by_impulses(plan, std) for std in (0.05, 1.0)], rtol=1e-11)
+    stds = compared.output_std(plan, jnp.asarray([0.05, 1.0]))
+    np.testing.assert_allclose(stds, [by_impulses(plan, std) for std in (0.05, 1.0)], rtol=1e-11)
 
 
 # Output of N(0, 0.5^2) by 20 steps of EDM's grid, computed in float64 by other code (NumPy loops over the formulas of
@@ -55,14 +55,14 @@ STANDARD_DEVIATIONS = {
 }
 
 
-def test_samplers_have_the_standard_deviations_that_other_code_finds(x64):
+def test_samplers_have_the_standard_deviations_of_other_code(x64):
     grid, std = karras_grid(20), jnp.full(1, 0.5)
 
     def of(solver):
         return float(jax.jit(lambda grid: compared.output_std(solver(grid), std)[0])(grid))
 
-    found = {name: of(SAMPLERS[name].solver) for name in STANDARD_DEVIATIONS}
-    assert found == pytest.approx(STANDARD_DEVIATIONS, abs=1e-6)
+    stds = {name: of(SAMPLERS[name].solver) for name in STANDARD_DEVIATIONS}
+    assert stds == pytest.approx(STANDARD_DEVIATIONS, abs=1e-6)
     assert of(lambda grid: heun(grid, final_zero=True)) == pytest.approx(0.521834, abs=1e-6)
     assert of(lambda grid: euler_maruyama(grid, power(1.0))) == pytest.approx(0.506424, abs=1e-6)
 
@@ -90,9 +90,9 @@ def test_distance_on_the_gaussian_falls_to_that_of_an_exact_solution():
     assert many["er_ode_3_corrector"] > many["exact"] / 2
 
 
-def test_mixtures_are_laws_of_the_dimensions_told(strict_dtypes):
-    for name, dim in (("ring", 2), ("mixture", 16)):
-        data = MIXTURES[name]()
+def test_mixtures_are_distributions_of_their_dimensions(strict_dtypes):
+    for make, dim in ((compared.ring, 2), (compared.mixture, 16)):
+        data = make()
         assert data.means.shape == (len(data.weights), dim)
         np.testing.assert_allclose(data.weights.sum(), 1, rtol=1e-6)
 
@@ -108,9 +108,11 @@ def ring_quality():
 
 def test_a_sampler_s_distance_does_not_depend_on_which_others_are_compared(ring_quality):
     # longer histories are filled up with zeros, which changes nothing
-    alone, beside = ring_quality(("ddim",), 6), ring_quality(("er_sde_3", "ddim"), 6)
+    alone, among_others = ring_quality(("ddim",), 6), ring_quality(("er_sde_3", "ddim"), 6)
     for measure in alone:
-        np.testing.assert_allclose(alone[measure]["ddim"], beside[measure]["ddim"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            alone[measure]["ddim"], among_others[measure]["ddim"], rtol=1e-5, atol=1e-6
+        )
 
 
 def test_a_repetition_compares_with_the_same_draws_at_all_numbers_of_calls(ring_quality):
@@ -129,3 +131,9 @@ def test_few_calls_are_far_from_exact_draws_and_many_are_near(ring_quality):
     few, many = ring_quality(("er_sde_3_corrector",), 2), ring_quality(("er_sde_3_corrector",), 60)
     assert few["energy_distance"]["er_sde_3_corrector"] > 0.2
     assert abs(many["energy_distance"]["er_sde_3_corrector"]) < 0.1
+
+
+def test_every_sampler_has_a_style_of_its_own_and_is_against_others():
+    assert len({sampler.style for sampler in SAMPLERS.values()}) == len(SAMPLERS)
+    for name, sampler in SAMPLERS.items():
+        assert set(sampler.against) <= SAMPLERS.keys() - {name}

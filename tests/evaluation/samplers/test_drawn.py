@@ -9,7 +9,7 @@ from jaxcil import keys
 from jaxcil.diffusion.pipeline import text_to_image
 from jaxcil.evaluation.samplers.drawn import Drawing, image_features, image_quality
 from jaxcil.evaluation.worth.frechet import moments
-from jaxcil.evaluation.worth.judge import Classifier
+from jaxcil.evaluation.worth.judge import Judge
 from jaxcil.solvers import ddim, scheduler_grid
 from jaxcil.synthesis.drawing import models
 
@@ -22,9 +22,10 @@ def test_images_are_those_that_the_model_draws_for_class_and_number():
         seen.append(np.asarray(images))
         return images.reshape(len(images), -1).astype(jnp.float32)
 
-    drawing = Drawing(model, ("zero", "one"), ("{}", "the digit {}"), batch_size=2)
-    found = image_features(["ddim", "er_sde_3"], 2, 5, 4, drawing, Classifier(features, features, features))
-    assert found.shape == (2, 4, 16 * 16 * 3)
+    judge = Judge(features, features, features)
+    drawing = Drawing(model, ("zero", "one"), ("{}", "the digit {}"), 2, judge)
+    drawn = image_features(["ddim", "er_sde_3"], 2, 5, 4, drawing)
+    assert drawn.shape == (2, 4, 16 * 16 * 3)
     assert [images.shape[0] for images in seen] == [2] * 4  # two batches of two samplers
 
     config = {**model.scheduler_config, "timestep_spacing": "trailing"}
@@ -35,7 +36,7 @@ def test_images_are_those_that_the_model_draws_for_class_and_number():
     images = jax.jit(text_to_image)(model, plan, ids, image_keys, guidance_scale=None)
     expected = (np.asarray(images).reshape(4, -1) / 2 + 0.5) * 255
     # rounding to whole grey levels, and float32 in batches of another size
-    np.testing.assert_allclose(found[0], expected, atol=0.51)
+    np.testing.assert_allclose(drawn[0], expected, atol=0.51)
 
 
 def test_features_of_real_images_are_real_and_of_the_limit_at_the_limit():

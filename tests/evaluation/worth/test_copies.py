@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from jaxcil.evaluation.worth.copies import PERCENTILES, Measured, _close, copies
+from jaxcil.evaluation.worth.copies import PERCENTILES, FeaturedImages, _close, copies
 
 NEAR = 8.0
 
 
-def measured(images):
-    return Measured(
+def featured(images):
+    return FeaturedImages(
         images, np.zeros(len(images), np.int32), images.reshape(len(images), -1).astype(np.float32)
     )
 
@@ -21,10 +21,10 @@ def noise(count, seed):
 
 def found_in(synthetic, seen=None):
     parts = {
-        "synthetic": measured(synthetic),
-        "real_train": measured(noise(60, 1)),
-        "real_test": measured(noise(60, 2)),
-        "seen": measured(noise(60, 1) if seen is None else seen),
+        "synthetic": featured(synthetic),
+        "real_train": featured(noise(60, 1)),
+        "real_test": featured(noise(60, 2)),
+        "seen": featured(noise(60, 1) if seen is None else seen),
     }
     drawn = {name: parts[name].features[:30] for name in ("synthetic", "real_test")}
     return copies(parts, drawn, NEAR)

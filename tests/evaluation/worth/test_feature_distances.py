@@ -1,9 +1,11 @@
 """The measures of several sets against one reference."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcil.evaluation.worth.feature_distances import feature_distances
+from jaxcil.evaluation.worth.feature_distances import feature_distances, precision_and_recall
 from jaxcil.evaluation.worth.frechet import frechet_distance, moments
 
 LABELS = np.repeat([2, 5], 20)
@@ -58,3 +60,35 @@ def test_fewer_images_than_features_have_no_frechet_distance_but_a_reason(featur
 def test_the_frechet_distance_is_over_all_images(features):
     found = feature_distances(features, LABELS)["frechet"]["real"]["value"]
     assert found == frechet_distance(moments(features["real"]), moments(features["reference"]))
+
+
+@pytest.fixture
+def points():
+    return jax.random.normal(jax.random.key(0), (40, 3))
+
+
+def test_a_set_lies_on_its_own_manifold(points, strict_dtypes):
+    assert precision_and_recall(points, points) == (1.0, 1.0)
+
+
+def test_sets_far_from_each_other_have_neither_precision_nor_recall(points, strict_dtypes):
+    assert precision_and_recall(points, points + 100) == (0.0, 0.0)
+
+
+def test_one_of_two_modes_has_precision_but_half_the_recall(points, strict_dtypes):
+    both = jnp.concatenate([points, points + 100])
+    assert precision_and_recall(both, points) == (1.0, 0.5)
+    assert precision_and_recall(points, both) == (0.5, 1.0)
+
+
+def test_a_ball_reaches_to_the_neighbour_asked_for(strict_dtypes):
+    real = jnp.asarray([[0.0], [1.0], [3.0]])
+    generated = jnp.asarray([[-0.9], [-1.1], [-2.9], [-3.1]])
+    # around 0, the nearest other point lies at 1, the second at 3
+    assert precision_and_recall(real, generated, neighbours=1)[0] == 0.25
+    assert precision_and_recall(real, generated, neighbours=2)[0] == 0.75
+
+
+def test_fewer_points_than_neighbours_are_refused(points):
+    with pytest.raises(ValueError, match="more than 3 points on both sides, got 40 and 3"):
+        precision_and_recall(points, points[:3])

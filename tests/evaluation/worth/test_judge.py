@@ -1,4 +1,6 @@
-"""The judge: goes on to the same weights, and sees a large set piece by piece."""
+"""The judge: a stopped training resumes to the same weights, and a large set is seen a batch at a time."""
+
+import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,10 @@ import pytest
 from jaxcil.data.datasets import ImageSet
 from jaxcil.errors import InputError
 from jaxcil.evaluation.worth import judge
-from jaxcil.evaluation.worth.judge import Judge, in_batches, train_classifier
+from jaxcil.evaluation.worth.judge import in_batches, train_judge
+from jaxcil.evaluation.worth.settings import JudgeSettings
 
-JUDGE = Judge(blocks=1, steps=12, batch_size=8, learning_rate=0.1, weight_decay=0.0, shift=0, seed=0)
+JUDGE = JudgeSettings(steps=12, batch_size=8, weight_decay=0.0, crop=None)
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +40,22 @@ class Kept:
         return self.newest
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_classifier(data, monkeypatch):
+def test_a_training_that_was_stopped_resumes_to_the_same_judge(data, monkeypatch):
     monkeypatch.setattr(judge, "CHUNK", 8)
     images, kept = jnp.asarray(data.images), Kept()
-    whole = train_classifier(data, JUDGE)
+    whole = train_judge(data, JUDGE)
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(data, JUDGE, kept)
-    told = []
-    resumed = train_classifier(data, JUDGE, kept, told.append)
+        train_judge(data, JUDGE, kept)
+    reports = []
+    resumed = train_judge(data, JUDGE, kept, reports.append)
     np.testing.assert_array_equal(resumed.features(images), whole.features(images))
-    assert [report.done for report in told] == [12]  # the first 8 steps are not done again
+    assert [report.done for report in reports] == [12]  # the first 8 steps are not done again
     assert (np.asarray(whole.labels(images)) == data.labels).all()
 
 
 def test_fewer_images_than_a_batch_are_refused(data):
-    with pytest.raises(InputError, match="at least 64 images, got 32"):
-        train_classifier(data, JUDGE._replace(batch_size=64))
+    with pytest.raises(InputError, match=r"at least judge\.batch_size = 64 images, got 32"):
+        train_judge(data, dataclasses.replace(JUDGE, batch_size=64))
 
 
 def test_batches_are_those_of_one_call_and_of_one_shape(data, monkeypatch):

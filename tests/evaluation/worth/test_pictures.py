@@ -1,4 +1,4 @@
-"""The pictures: whole files, of any number of classes, with the images that they are said to show."""
+"""The sheet shows the images that it is said to show."""
 
 import io
 
@@ -9,8 +9,8 @@ from PIL import Image
 
 from jaxcil.data.datasets import ImageSet
 from jaxcil.evaluation.worth import worth
-from jaxcil.evaluation.worth.judge import Classifier
-from jaxcil.evaluation.worth.pictures import MOST, nearest_sheet, worth_picture
+from jaxcil.evaluation.worth.judge import Judge
+from jaxcil.evaluation.worth.pictures import nearest_sheet
 
 FRAME = 12  # images of 8 pixels in a frame of 2
 
@@ -25,36 +25,14 @@ def compared():
     labels = np.arange(24, dtype=np.int32) % 2
     sets = worth.joined(*(ImageSet(images, labels, ("even", "odd")) for images in noise))
     sets.synthetic.images[[5, 8]] = sets.seen.images[[7, 2]]  # two copies
-    judge = Classifier(features, features, lambda images: features(images).sum(1) > 0)
-    figures = worth.evaluate(sets, judge, judge, features, near=8.0, seed=0)
-    return sets, {"config": {"near": 8.0}, **figures}
+    judge = Judge(features, features, lambda images: features(images).sum(1) > 0)
+    figures = worth.evaluate(sets, judge, judge, features, duplicate_threshold=8.0, seed=0)
+    return sets, figures
 
 
 def opened(buffer):
     with Image.open(io.BytesIO(buffer.getvalue())) as image:
         return np.asarray(image)
-
-
-def drawn(results):
-    worth_picture(results, buffer := io.BytesIO())
-    return buffer
-
-
-def test_equal_results_are_equal_pictures_and_others_are_not(compared):
-    _, results = compared
-    assert drawn(results).getvalue() == drawn(results).getvalue()
-    other = results | {"config": {"near": 40.0}}
-    assert drawn(other).getvalue() != drawn(results).getvalue()
-
-
-def test_a_picture_grows_with_the_classes_up_to_those_it_shows(compared):
-    _, results = compared
-
-    def height(count):
-        row = results["classes"]["odd"]
-        return opened(drawn(results | {"classes": {f"class {n}": row for n in range(count)}})).shape[0]
-
-    assert height(2) < height(MOST) == height(MOST + 20)
 
 
 def test_the_sheet_shows_twenty_images_above_their_nearest_then_the_closest(compared):
@@ -73,10 +51,7 @@ def test_the_sheet_shows_twenty_images_above_their_nearest_then_the_closest(comp
     ).any()
 
 
-def test_pictures_are_written_as_files_too(compared, tmp_path):
-    sets, results = compared
-    worth_picture(results, tmp_path / "worth.png")
-    nearest_sheet(sets, results, tmp_path / "nearest.png")
-    for name in ("worth.png", "nearest.png"):
-        with Image.open(tmp_path / name) as image:
-            assert image.format == "PNG"
+def test_the_sheet_is_written_as_a_file_too(compared, tmp_path):
+    nearest_sheet(*compared, tmp_path / "nearest.png")
+    with Image.open(tmp_path / "nearest.png") as image:
+        assert image.format == "PNG"

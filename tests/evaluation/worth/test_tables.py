@@ -1,4 +1,4 @@
-"""The text says what stands in worth.json."""
+"""The text gives the figures of worth.json."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def row(recognised, *, frechet=True):
 @pytest.fixture
 def results():
     return {
-        "config": {"near": 8.0},
+        "config": {"duplicate_threshold": 8.0},
         "all": row(0.66),
         "classes": {"cat": row(0.3, frechet=False), "automobile": row(0.9, frechet=False)},
     }
@@ -72,7 +72,7 @@ def test_every_class_has_a_line_in_every_table(results):
         assert [line[0].strip() for line in table(text, title)][2:] == ["all", "cat", "automobile"]
 
 
-def test_figures_stand_under_their_names(results):
+def test_figures_are_under_their_names(results):
     text = worth_text(results)
     assert cells(text, "Accuracy", "cat") == ["cat", "1500", "30.0 ± 1.0", "70.0 ± 1.0", "34.0 ± 0.7"]
     assert cells(text, "Distance", "all") == [
@@ -100,10 +100,10 @@ def test_figures_stand_under_their_names(results):
     ]
 
 
-def test_what_is_left_out_is_told_once_with_its_reason(results):
+def test_what_is_omitted_is_reported_once_with_its_reason(results):
     assert worth_text(results).count("a covariance of 64 features needs more than 64 images") == 1
     whole = results | {"classes": {}}
-    assert "left out" not in worth_text(whole)
+    assert "omitted" not in worth_text(whole)
 
 
 def test_the_last_words_are_those_over_all_classes(results):

@@ -7,7 +7,8 @@ import pytest
 from jaxcil.data.datasets import ImageSet
 from jaxcil.errors import InputError
 from jaxcil.evaluation.worth import worth
-from jaxcil.evaluation.worth.judge import Classifier, Judge
+from jaxcil.evaluation.worth.judge import Judge
+from jaxcil.evaluation.worth.settings import JudgeSettings
 
 NAMES = ("dark", "light")
 
@@ -25,13 +26,13 @@ def features(images):
 
 
 def brightness(swapped=False):
-    return Classifier(features, features, lambda images: (features(images).mean(1) > 120) ^ swapped)
+    return Judge(features, features, lambda images: (features(images).mean(1) > 120) ^ swapped)
 
 
 def figures_of(data, swapped=False, seen=None):
     train, test = two_classes(64, 0), two_classes(40, 1)
     sets = worth.joined(data, train, test, train if seen is None else seen)
-    return worth.evaluate(sets, brightness(), brightness(swapped), features, near=8.0, seed=0)
+    return worth.evaluate(sets, brightness(), brightness(swapped), features, duplicate_threshold=8.0, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +96,10 @@ def test_the_row_of_a_class_is_that_of_a_set_with_no_other_images(good):
     assert other["classes"]["dark"] != good["classes"]["dark"]
 
 
-def test_as_many_images_a_class_stand_for_each_set_and_the_halves_share_none():
+def test_equally_many_images_per_class_represent_each_set_and_the_halves_share_none():
     train = two_classes(20, 0)
     parts = {
-        name: worth.Measured(data.images, data.labels, np.asarray(features(jnp.asarray(data.images))))
+        name: worth.FeaturedImages(data.images, data.labels, np.asarray(features(jnp.asarray(data.images))))
         for name, data in {
             "synthetic": two_classes(9, 1),
             "real_test": two_classes(30, 2),
@@ -170,8 +171,8 @@ def test_real_sets_that_are_too_small_are_named():
 def test_judges_learn_from_their_own_set(tmp_path):
     data = two_classes(32, 0)
     sets = worth.joined(two_classes(32, 1, swapped=True), data, two_classes(32, 2), data)
-    judge = Judge(blocks=1, steps=30, batch_size=32, learning_rate=0.1, weight_decay=0.0, shift=0, seed=0)
-    by_real, by_synthetic = worth.judges(sets, judge, tmp_path)
+    settings = JudgeSettings(steps=30, batch_size=32, weight_decay=0.0, crop=None)
+    by_real, by_synthetic = worth.judges(sets, settings, tmp_path)
     images = jnp.asarray(sets.real_test.images)
     np.testing.assert_array_equal(by_real.labels(images), sets.real_test.labels)
     np.testing.assert_array_equal(by_synthetic.labels(images), 1 - sets.real_test.labels)

@@ -5,7 +5,7 @@ from PIL import Image
 from jaxcil.synthesis.dataset import filter_report, filters, numbering, store
 from jaxcil.synthesis.dataset.contact_sheet import GAP
 from jaxcil.synthesis.dataset.filters import Rule
-from jaxcil.synthesis.dataset.manifest import begin, read_manifest
+from jaxcil.synthesis.dataset.manifest import Asked, begin, read_manifest
 
 LEVELS = {"cat": (200, 30, 90), "sea_lion": (210, 220, 230)}  # a classifier takes dark images for sea lions
 CLASSIFIER = {"class_names": ["sea_lion", "cat"], "sha256": "0" * 64}
@@ -18,7 +18,7 @@ def scores(images):
 
 @pytest.fixture
 def directory(tmp_path):
-    manifest = begin(tmp_path, {"image_size": [64, 64]}, tuple(LEVELS), 3, shard_size=6)
+    manifest = begin(tmp_path, Asked({"image_size": [64, 64], "shard_size": 6}, tuple(LEVELS), 3))
     labels, indices = numbering.located(manifest.requests, range(6))
     levels = [[*LEVELS.values()][label][index] for label, index in zip(labels, indices)]
     store.write_shard(
@@ -28,14 +28,16 @@ def directory(tmp_path):
     return tmp_path
 
 
-def judged(directory, share):
-    return filters.judge(directory, Rule("top", "margin", share), scores, CLASSIFIER)
+def judged(directory, fraction):
+    return filters.judge(directory, Rule("top", "margin", fraction), scores, CLASSIFIER)
 
 
-def test_the_table_has_the_shares_and_what_dropped_images_were_taken_for(directory):
-    found = judged(directory, 0.3)  # one of three
-    rows = [line.split() for line in filter_report.share_table(read_manifest(directory), found).splitlines()]
-    assert rows[1:] == [
+def test_the_table_has_the_fractions_and_what_dropped_images_were_taken_for(directory):
+    result = judged(directory, 0.3)  # one of three
+    rows = [
+        line.split() for line in filter_report.fraction_table(read_manifest(directory), result).splitlines()
+    ]
+    assert rows[2:] == [
         ["cat", "1", "3", "33.3%", "sea_lion", "(2)"],
         ["sea_lion", "1", "3", "33.3%", "cat", "(2)"],
         ["all", "2", "6", "33.3%"],

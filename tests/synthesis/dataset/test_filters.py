@@ -11,7 +11,7 @@ import pytest
 from jaxcil.errors import InputError
 from jaxcil.synthesis.dataset import filters, numbering, store
 from jaxcil.synthesis.dataset.filters import Rule
-from jaxcil.synthesis.dataset.manifest import begin, read_manifest
+from jaxcil.synthesis.dataset.manifest import Asked, begin, read_manifest
 from jaxcil.synthesis.dataset.verify import verify
 from jaxcil.workdir import files
 
@@ -32,7 +32,7 @@ def scores(images):
 
 def make(directory, images_per_class=7, shard_size=4, **changes):
     config = {"image_size": [2, 3], "shard_size": shard_size, **changes}
-    manifest = begin(directory, config, NAMES, images_per_class, shard_size=shard_size)
+    manifest = begin(directory, Asked(config, NAMES, images_per_class))
     for shard in store.missing_shards(directory, manifest):
         numbers = range(*manifest.requests.shards[shard])
         images = []
@@ -64,7 +64,7 @@ def test_recognised_keeps_the_images_that_show_what_their_label_says(made):
     # requests: seven of red, then seven of green
     assert np.flatnonzero(~found.kept).tolist() == [1, 4, 10]
     assert [CLASSIFIER["class_names"][n] for n in found.taken_for[[1, 4, 10]]] == ["green", "blue", "red"]
-    assert filters.shares_kept(read_manifest(made), found) == {"red": 5 / 7, "green": 6 / 7}
+    assert filters.fractions_kept(read_manifest(made), found) == {"red": 5 / 7, "green": 6 / 7}
 
 
 def test_top_keeps_the_best_of_each_class_and_of_equals_the_first_requested(made):
@@ -73,17 +73,18 @@ def test_top_keeps_the_best_of_each_class_and_of_equals_the_first_requested(made
     assert np.flatnonzero(found.kept).tolist() == [0, 2, 3, 5, 7, 8, 9, 11]
 
 
-@pytest.mark.parametrize(("share", "count"), [(1.0, 30), (0.1, 3), (0.7, 21), (1e-9, 1), (0.99, 30)])
-def test_the_share_is_rounded_up_and_the_digits_of_a_float_add_no_image(share, count):
-    kept = filters._top(np.arange(30.0), np.zeros(30, int), Rule("top", "margin", share))
+@pytest.mark.parametrize(("fraction", "count"), [(1.0, 30), (0.1, 3), (0.7, 21), (1e-9, 1), (0.99, 30)])
+def test_the_fraction_is_rounded_up_and_the_digits_of_a_float_add_no_image(fraction, count):
+    kept = filters._top(np.arange(30.0), np.zeros(30, int), Rule("top", "margin", fraction))
     assert kept.sum() == count
     assert kept[-count:].all()
 
 
-def test_a_larger_share_keeps_what_a_smaller_one_keeps(made):
-    shares = (0.2, 0.4, 0.6, 0.8, 1.0)
+def test_a_larger_fraction_keeps_what_a_smaller_one_keeps(made):
+    fractions = (0.2, 0.4, 0.6, 0.8, 1.0)
     kept = [
-        filters.judge(made, Rule("top", "probability", share), scores, CLASSIFIER).kept for share in shares
+        filters.judge(made, Rule("top", "probability", fraction), scores, CLASSIFIER).kept
+        for fraction in fractions
     ]
     for fewer, more in itertools.pairwise(kept):
         assert more[fewer].all()
@@ -168,12 +169,12 @@ def test_a_filter_of_another_set_is_stale(own, tmp_path):
 
 
 def test_a_class_that_loses_all_is_named_with_what_it_was_taken_for(made):
-    with pytest.raises(InputError, match=r"nothing is left of 'red': of the 7 .* takes 7 for 'green'"):
+    with pytest.raises(InputError, match=r"no image is left of 'red': of the 7 .* takes 7 for 'green'"):
         filters.judge(made, RECOGNISED, lambda images: scores(images) + np.array([0, 0, 30]), CLASSIFIER)
 
 
 def test_an_unknown_filter_is_told_with_those_that_there_are(own):
-    with pytest.raises(InputError, match=r"no filter 'godo', and no other.*--name=godo"):
+    with pytest.raises(InputError, match=r".*has no filters, so none named 'godo'.*--name=godo"):
         filters.read_filter(own, "godo")
     filters.write_filter(own, "good", filters.judge(own, RECOGNISED, scores, CLASSIFIER))
     with pytest.raises(InputError, match=r"there are: good\. Did you mean 'good'\?"):
@@ -188,7 +189,7 @@ def test_an_unknown_filter_is_told_with_those_that_there_are(own):
         ({"rule": Rule("top", "margin")}, r"must lie in \(0, 1\], got None"),
         ({"rule": Rule("top", "margin", 1.5)}, "got 1.5"),
         ({"rule": Rule("top", "margin", math.nan)}, "got nan"),
-        ({"rule": Rule("recognised", "margin", 0.5)}, "goes with the rule 'top'"),
+        ({"rule": Rule("recognised", "margin", 0.5)}, "belongs to the rule 'top'"),
         ({"classifier": {**CLASSIFIER, "class_names": ["blue", "red", "grean"]}}, "Did you mean 'grean'"),
         ({"scores": lambda images: scores(images)[:, :2]}, r"finite scores \[4, 3\], got shape \(4, 2\)"),
         ({"scores": lambda images: np.full((len(images), 3), np.nan)}, "with 12 that are not"),
@@ -202,7 +203,7 @@ def test_what_cannot_be_judged_is_refused(changes, message, made):
 
 
 def test_a_classifier_of_one_class_is_refused(tmp_path):
-    begin(tmp_path, {"image_size": [2, 3]}, ["red"], 3, shard_size=3)
+    begin(tmp_path, Asked({"image_size": [2, 3], "shard_size": 3}, ["red"], 3))
     with pytest.raises(InputError, match="'red' alone"):
         filters.check_class_names(tmp_path, ["red"])
 

@@ -10,7 +10,7 @@ import pytest
 
 from jaxcil.errors import InputError
 from jaxcil.synthesis.dataset import store
-from jaxcil.synthesis.dataset.manifest import begin
+from jaxcil.synthesis.dataset.manifest import Asked, begin
 from jaxcil.synthesis.drawing import generate
 
 SIDE = 64
@@ -30,7 +30,7 @@ def draw(ids, keys, scales):
 
 
 def make(directory):
-    manifest = begin(directory, CONFIG, ("cat", "dog"), 20, shard_size=8)
+    manifest = begin(directory, Asked(CONFIG, ("cat", "dog"), 20))
     tokenize = lambda texts: np.zeros((len(texts), 1), np.int32)  # noqa: E731
     generate.fill(directory, manifest, draw, tokenize, batch=8)
     store.finish(directory, manifest)

@@ -88,7 +88,7 @@ def test_a_negative_prompt_is_one_plain_line(text):
     [
         ((), "at least one class name"),
         ("cat", "at least one class name"),
-        (("cat", "dog", "cat"), "'cat' came more than once"),
+        (("cat", "dog", "cat"), "'cat' occur more than once"),
         (("cat", ""), "a line of text"),
         (("cat", "dog\n"), "a line of text"),
     ],

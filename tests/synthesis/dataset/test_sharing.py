@@ -12,8 +12,8 @@ import pytest
 
 from jaxcil.errors import InputError
 from jaxcil.synthesis.dataset import sharing, store
-from jaxcil.synthesis.dataset.manifest import begin, join
-from jaxcil.synthesis.dataset.sharing import Leases, Share, admitted, finishes, finishing, own_share
+from jaxcil.synthesis.dataset.manifest import Asked, begin, join
+from jaxcil.synthesis.dataset.sharing import Leases, Worker, admitted, finishes, finishing, this_worker
 from jaxcil.synthesis.drawing import generate
 from jaxcil.workdir import locks
 from jaxcil.workdir.record import locked
@@ -32,8 +32,8 @@ CLASSES = ("cat", "dog")
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(sharing, "SECONDS_FOR_A_BEGINNER", 0.3)
-    monkeypatch.setattr(sharing, "SECONDS_FOR_SHARE_0", 0.3)
+    monkeypatch.setattr(sharing, "SECONDS_FOR_BEGINNING", 0.3)
+    monkeypatch.setattr(sharing, "SECONDS_FOR_WORKER_0", 0.3)
 
 
 def tokenize(texts):
@@ -46,22 +46,22 @@ def noise(ids, keys, scales):
 
 def started(directory, config=CONFIG, class_names=CLASSES, images_per_class=10):
     directory.mkdir(exist_ok=True)
-    return begin(directory, config, class_names, images_per_class, shard_size=4)
+    return begin(directory, Asked(config, class_names, images_per_class))
 
 
-def fill(directory, manifest, share=None, draw=noise, batch=4):
-    generate.fill(directory, manifest, draw, tokenize, batch=batch, share=share)
+def fill(directory, manifest, worker=None, draw=noise, batch=4):
+    generate.fill(directory, manifest, draw, tokenize, batch=batch, worker=worker)
 
 
-def come(directory, share=None, config=CONFIG, class_names=CLASSES, images_per_class=10):
+def come(directory, worker=None, config=CONFIG, class_names=CLASSES, images_per_class=10):
     """Asks to be admitted to draw a set of that config."""
-    asked = directory, config, class_names, images_per_class
+    asked = Asked(config, class_names, images_per_class)
     directory.mkdir(exist_ok=True)
     return admitted(
         directory,
-        share,
-        lambda: begin(*asked, shard_size=4),
-        lambda: join(*asked, shard_size=4),
+        worker,
+        lambda: begin(directory, asked),
+        lambda: join(directory, asked),
     )
 
 
@@ -121,7 +121,7 @@ def test_no_shard_is_begun_before_the_last_one_stands(batch, tmp_path):
 def test_a_shard_that_another_process_has_is_left_to_it_until_it_gives_it_back(finished, tmp_path, contents):
     manifest = started(tmp_path)
     with Leases(tmp_path, None) as other:
-        assert other.take(2)
+        assert other.acquire(2)
         fill(tmp_path, manifest)
         assert store.missing_shards(tmp_path, manifest) == [2]
         before = identity(store.shard_path(tmp_path, 1))
@@ -133,7 +133,7 @@ def test_a_shard_that_another_process_has_is_left_to_it_until_it_gives_it_back(f
 
 def test_what_another_process_lost_in_the_meantime_is_taken_up(tmp_path):
     manifest, other = started(tmp_path), Leases(tmp_path, None)
-    assert other.take(0)
+    assert other.acquire(0)
     calls = iter(range(2))
 
     def draw(ids, keys, scales):
@@ -147,30 +147,30 @@ def test_what_another_process_lost_in_the_meantime_is_taken_up(tmp_path):
 
 def test_a_lease_is_had_by_one_and_a_deleted_one_by_nobody(tmp_path):
     with Leases(tmp_path, None) as one, Leases(tmp_path, None) as two:
-        assert one.take(0)
-        assert not two.take(0)
-        assert not one.take(0)
+        assert one.acquire(0)
+        assert not two.acquire(0)
+        assert not one.acquire(0)
         waiting = locks.opened(store.lease_path(tmp_path, 0))  # opened before it is given back
-        one.give_back(0)
-        assert two.take(0)
+        one.release(0)
+        assert two.acquire(0)
         assert locks.acquire(waiting)
         assert not locks.is_current(waiting, store.lease_path(tmp_path, 0))
         waiting.close()
     assert [*tmp_path.iterdir()] == []
 
 
-def test_shares_are_kept_apart_and_a_process_without_one_makes_the_rest(finished, tmp_path, contents):
+def test_workers_are_kept_apart_and_a_process_without_a_number_makes_the_rest(finished, tmp_path, contents):
     manifest = started(tmp_path)
-    fill(tmp_path, manifest, Share(1, 2))
+    fill(tmp_path, manifest, Worker(1, 2))
     assert store.missing_shards(tmp_path, manifest) == [0, 2, 4]
-    fill(tmp_path, manifest, Share(2, 3))
+    fill(tmp_path, manifest, Worker(2, 3))
     assert store.missing_shards(tmp_path, manifest) == [0, 4]
     fill(tmp_path, manifest)
     store.finish(tmp_path, manifest)
     assert contents(tmp_path) == contents(finished)
 
 
-def test_where_there_are_no_locks_a_share_is_asked_for_and_is_enough(
+def test_where_there_are_no_locks_a_number_is_asked_for_and_is_enough(
     finished, tmp_path, monkeypatch, contents
 ):
     def none(*arguments):
@@ -178,33 +178,33 @@ def test_where_there_are_no_locks_a_share_is_asked_for_and_is_enough(
 
     monkeypatch.setattr(fcntl, "flock", none)
     with (
-        pytest.raises(InputError, match=r"no locks. Give each process its share: --config.share=0/2"),
+        pytest.raises(InputError, match=r"no locks. Number the processes: --config.worker=0/2"),
         come(tmp_path),
     ):
         pass
-    for share in (Share(0, 2), Share(1, 2)):
-        with come(tmp_path, share) as manifest:
-            fill(tmp_path, manifest, share)
-    assert not finishes(tmp_path, Share(1, 2))  # two that finish at once would meet in the same files
-    assert finishes(tmp_path, Share(0, 2))
-    with finishing(tmp_path, Share(0, 2)):
+    for worker in (Worker(0, 2), Worker(1, 2)):
+        with come(tmp_path, worker) as manifest:
+            fill(tmp_path, manifest, worker)
+    assert not finishes(tmp_path, Worker(1, 2))  # two that finish at once would meet in the same files
+    assert finishes(tmp_path, Worker(0, 2))
+    with finishing(tmp_path, Worker(0, 2)):
         store.finish(tmp_path, manifest)
     (tmp_path / ".lock").unlink()
     assert contents(tmp_path) == contents(finished)
 
 
 @pytest.mark.parametrize("text", ["1", "2/2", "-1/2", "a/b", "1/", "0/0"])
-def test_what_is_no_share_is_refused(text):
-    with pytest.raises(InputError, match=r"share must be i/n with 0 <= i < n"):
-        own_share(text)
+def test_what_is_no_worker_is_refused(text):
+    with pytest.raises(InputError, match=r"worker must be i/n with 0 <= i < n"):
+        this_worker(text)
 
 
-def test_the_share_of_a_process_is_given_or_that_of_its_job(monkeypatch):
-    assert own_share("1/3") == Share(1, 3)
-    assert own_share(None) is None
+def test_the_number_of_a_process_is_given_or_that_of_its_job(monkeypatch):
+    assert this_worker("1/3") == Worker(1, 3)
+    assert this_worker(None) is None
     monkeypatch.setattr(jax, "process_index", lambda: 2)
     monkeypatch.setattr(jax, "process_count", lambda: 4)
-    assert own_share(None) == Share(2, 4)
+    assert this_worker(None) == Worker(2, 4)
 
 
 def test_the_same_command_is_admitted_beside_one_that_draws_and_writes_nothing(tmp_path):
@@ -216,7 +216,7 @@ def test_the_same_command_is_admitted_beside_one_that_draws_and_writes_nothing(t
 
 
 def test_many_that_begin_at_once_begin_one_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(sharing, "SECONDS_FOR_A_BEGINNER", 60)
+    monkeypatch.setattr(sharing, "SECONDS_FOR_BEGINNING", 60)
     together = threading.Barrier(6)
 
     def comes(number):
@@ -231,7 +231,7 @@ def test_many_that_begin_at_once_begin_one_set(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images_per_class": 11}, "asks for another or a larger set. Start again when they have ended"),
+        ({"images_per_class": 11}, "asks for another or a larger set. Run again when they have ended"),
         ({"class_names": ("cat", "dog", "eel")}, "asks for another or a larger set"),
         ({"config": CONFIG | {"seed": 4}}, "seed: there 3, now 4"),
     ],
@@ -240,12 +240,12 @@ def test_many_that_begin_at_once_begin_one_set(tmp_path, monkeypatch):
 def test_a_set_that_others_draw_is_not_extended_and_they_are_named(change, message, tmp_path, contents):
     with come(tmp_path) as manifest, Leases(tmp_path, None) as leases:
         before = contents(tmp_path)
-        leases.take(0)
+        leases.acquire(0)
         store.shard_path(tmp_path, 1).write_bytes(b"one shard is there")
         with pytest.raises(InputError, match=message) as told, come(tmp_path, **change):
             pass
         assert ("process" in str(told.value)) == ("seed" not in message)
-        leases.give_back(0)
+        leases.release(0)
         store.shard_path(tmp_path, 1).unlink()
         assert contents(tmp_path) == before
     with come(tmp_path, **change) as after:
@@ -254,7 +254,7 @@ def test_a_set_that_others_draw_is_not_extended_and_they_are_named(change, messa
 
 def test_a_repair_and_those_who_draw_keep_each_other_out_and_say_who_it_is(tmp_path):
     with come(tmp_path), Leases(tmp_path, None) as leases:
-        leases.take(3)
+        leases.acquire(3)
         with (
             pytest.raises(
                 InputError, match=r"another process works in .* \(process \d+ on .*\); wait for it"
@@ -264,7 +264,7 @@ def test_a_repair_and_those_who_draw_keep_each_other_out_and_say_who_it_is(tmp_p
             pass
     with (
         locked(tmp_path, "verify --repair"),
-        pytest.raises(InputError, match=r"has .* to itself \(process \d+ on .*, verify --repair\)"),
+        pytest.raises(InputError, match=r"has exclusive use of .* \(process \d+ on .*, verify --repair\)"),
         come(tmp_path),
     ):
         pass
@@ -278,24 +278,26 @@ def test_what_a_killed_repair_said_of_itself_is_forgotten(tmp_path):
         assert (tmp_path / ".lock").read_text() == ""
 
 
-def test_other_shares_wait_for_share_0_to_begin(tmp_path, capsys, monkeypatch):
+def test_other_workers_wait_for_worker_0_to_begin(tmp_path, capsys, monkeypatch):
     with (
-        pytest.raises(InputError, match=r"share 0 has not begun .* in 0.3 s. Start it .* --config.share=0/2"),
-        come(tmp_path, Share(1, 2)),
+        pytest.raises(
+            InputError, match=r"worker 0 has not begun .* in 0.3 s. Start it .* --config.worker=0/2"
+        ),
+        come(tmp_path, Worker(1, 2)),
     ):
         pass
-    monkeypatch.setattr(sharing, "SECONDS_FOR_SHARE_0", 60)
+    monkeypatch.setattr(sharing, "SECONDS_FOR_WORKER_0", 60)
 
     def waits():
-        with come(tmp_path, Share(1, 2), images_per_class=12) as manifest:
+        with come(tmp_path, Worker(1, 2), images_per_class=12) as manifest:
             return manifest
 
     started(tmp_path)  # the set is there, and is to be extended
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(waits)
-        while capsys.readouterr().err.count("waiting for share 0") < 1:
+        while capsys.readouterr().err.count("waiting for worker 0") < 1:
             time.sleep(0.01)
-        with come(tmp_path, Share(0, 2), images_per_class=12) as manifest:
+        with come(tmp_path, Worker(0, 2), images_per_class=12) as manifest:
             assert waiting.result() == manifest
     assert manifest.requests.total == 24
 

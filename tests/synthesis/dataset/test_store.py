@@ -8,7 +8,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 from jaxcil.errors import InputError
 from jaxcil.synthesis.dataset import store
-from jaxcil.synthesis.dataset.manifest import begin, read_manifest
+from jaxcil.synthesis.dataset.manifest import Asked, begin, read_manifest
 from jaxcil.synthesis.dataset.verify import verify
 from jaxcil.synthesis.drawing import generate
 from jaxcil.workdir import files
@@ -39,7 +39,7 @@ def draw(ids, keys, scales):
 
 def make(directory, class_names=("cat", "dog"), images_per_class=6, draw=draw, batch=BATCH, **changes):
     config = CONFIG | changes
-    manifest = begin(directory, config, class_names, images_per_class, shard_size=config["shard_size"])
+    manifest = begin(directory, Asked(config, class_names, images_per_class))
     generate.fill(directory, manifest, draw, tokenize, batch=batch)
     store.finish(directory, manifest)
     return manifest
@@ -101,7 +101,7 @@ def test_a_deleted_shard_comes_back_with_the_same_bytes(shard, finished, tmp_pat
     make(tmp_path)
     store.shard_path(tmp_path, shard).unlink()
     with pytest.raises(
-        InputError, match=f"1 of 3 shards are missing, .*-0000{shard}. Run `jaxcil generate` again"
+        InputError, match=f"1 of 3 shards are missing, .*-0000{shard}. Run the same `jaxcil generate` command"
     ):
         store.read(tmp_path)
     make(tmp_path)
@@ -109,8 +109,8 @@ def test_a_deleted_shard_comes_back_with_the_same_bytes(shard, finished, tmp_pat
 
 
 def test_an_incomplete_set_of_imported_images_names_the_command_that_began_it(tmp_path):
-    begin(tmp_path, {"sources": {}, "image_size": [4, 6]}, ("cat",), [2], shard_size=5)
-    with pytest.raises(InputError, match=r"1 of 1 shards are missing, .*Run `jaxcil import-images` again"):
+    begin(tmp_path, Asked({"sources": {}, "image_size": [4, 6], "shard_size": 5}, ("cat",), [2]))
+    with pytest.raises(InputError, match=r"1 of 1 shards are missing, .*Run the same `jaxcil import-images`"):
         store.read(tmp_path)
 
 

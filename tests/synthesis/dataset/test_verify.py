@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from jaxcil.data.encoding import Encoding
-from jaxcil.data.png import png
+from jaxcil.data.encoding import Encoding, png
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
 from jaxcil.synthesis.dataset import card, store
-from jaxcil.synthesis.dataset.manifest import begin, digest, read_manifest
+from jaxcil.synthesis.dataset.manifest import Asked, begin, digest, read_manifest
 from jaxcil.synthesis.dataset.verify import Finding, verify
 from jaxcil.synthesis.drawing import generate, repair
 from jaxcil.synthesis.drawing.repair import repair as mend
@@ -71,7 +70,7 @@ def models(monkeypatch):
 def finished(tmp_path_factory):
     """A complete set of 2 classes, 6 images each, in 3 shards; tests only copy it."""
     directory, model = tmp_path_factory.mktemp("finished"), Model()
-    manifest = begin(directory, CONFIG, ("cat", "dog"), 6, shard_size=5, notes={"model": "folder"})
+    manifest = begin(directory, Asked(CONFIG, ("cat", "dog"), 6), {"model": "folder"})
     generate.fill(directory, manifest, model.draw, model.tokenize, batch=16)
     store.finish(directory, manifest)
     card.write_card(directory)
@@ -144,7 +143,11 @@ DAMAGE = {
     "lengthened shard": (changed(SHARD, lambda data: data + b"\0"), SHARD, "bytes, not"),
     "flipped byte": (changed(SHARD, flipped(500)), SHARD, "was altered: its checksum"),
     "flipped byte of an image": (changed(SHARD, flipped(500)), SHARD, "lacks dog/0"),
-    "flipped byte of the index": (changed(SHARD, flipped(65600)), SHARD, "is no whole ArrayRecord file"),
+    "flipped byte of the index": (
+        changed(SHARD, flipped(65600)),
+        SHARD,
+        "is not a complete ArrayRecord file",
+    ),
     "flipped byte of no use": (changed(SHARD, flipped(-2)), SHARD, "was altered: its checksum"),
     "sidecar not JSON": (changed(f"{SHARD}.json", lambda data: data[:50]), f"{SHARD}.json", "cannot be read"),
     "sidecar a list": (changed(f"{SHARD}.json", lambda data: b"[]"), f"{SHARD}.json", "cannot be read"),
@@ -155,11 +158,11 @@ DAMAGE = {
         "requests is [5, 9], not [5, 10]",
     ),
     "another shard": (swapped, SHARD, "record 0 is of request 0, which is not in 5 .. 9"),
-    "other class": (third(label=0), SHARD, "dog/1 (request 7) says label 0, not 1"),
-    "other index": (third(index=4), SHARD, "dog/1 (request 7) says index 4, not 1"),
-    "other id": (third(id="cat/1"), SHARD, "dog/1 (request 7) says id b'cat/1', not b'dog/1'"),
+    "other class": (third(label=0), SHARD, "dog/1 (request 7) has label 0, not 1"),
+    "other index": (third(index=4), SHARD, "dog/1 (request 7) has index 4, not 1"),
+    "other id": (third(id="cat/1"), SHARD, "dog/1 (request 7) has id b'cat/1', not b'dog/1'"),
     "other request": (third(request=99), SHARD, "record 2 is of request 99, which is not in 5 .. 9"),
-    "twice": (recorded(lambda records: [*records[:4], records[0]]), SHARD, "request 5, which came before"),
+    "twice": (recorded(lambda records: [*records[:4], records[0]]), SHARD, "request 5, which occurs twice"),
     "record lost": (recorded(lambda records: records[1:]), SHARD, "lacks cat/5"),
     "no image": (third(image=b"rubbish"), SHARD, "dog/1 (request 7) does not decode"),
     "truncated image": (third(image=png(pixels(4, 6, 3))[:-30]), SHARD, "dog/1 (request 7) does not decode"),
@@ -178,18 +181,18 @@ DAMAGE = {
     "leftover": (
         lambda directory: (directory / f".{SHARD}.aside").write_bytes(b"half"),
         f".{SHARD}.aside",
-        "is left of a write that was interrupted",
+        "is left from an interrupted write",
     ),
     "lease": (
         lambda directory: (directory / f".{SHARD}.lease").write_text("process 1 on mars"),
         f".{SHARD}.lease",
-        "is left of a write that was interrupted",
+        "is left from an interrupted write",
     ),
     "no description": (removed("dataset_info.json"), "dataset_info.json", "is missing"),
     "other description": (
         edited("dataset_info.json", splits=[]),
         "dataset_info.json",
-        "is not what manifest",
+        "does not match manifest",
     ),
     "no features": (removed("features.json"), "features.json", "is missing"),
 }
@@ -328,7 +331,7 @@ def test_an_interrupted_repair_goes_on_to_the_same_files(name, copy, models, mon
         with pytest.raises(KeyboardInterrupt):
             mend(copy, verify(copy), name)
     findings = verify(copy)
-    assert any("was to be drawn again, which was interrupted" in found.what for found in findings)
+    assert any("drawing its shard again was interrupted" in found.what for found in findings)
     mend(copy, findings, name)
     assert contents(copy) == contents(whole)
 

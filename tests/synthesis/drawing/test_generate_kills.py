@@ -15,15 +15,13 @@ from jaxcil.synthesis.dataset import store
 from jaxcil.synthesis.dataset.manifest import read_manifest
 from jaxcil.synthesis.dataset.verify import verify
 
-FIELDS = ("class_names=zero,one,two", "calls=2", "batch_size=5", "shard_size=5")
+FIELDS = ("class_names=zero,one,two", "nfe=2", "batch_size=5", "shard_size=5")
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Starts the command on a directory; programs are compiled once for all processes."""
+def start():
+    """Starts the command on a directory."""
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("programs"))
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
     def started(workdir, images_per_class):
         fields = [f"--config.{field}" for field in (*FIELDS, f"images_per_class={images_per_class}")]
@@ -61,7 +59,7 @@ def standing(directory):
     return {
         path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
         for n, path in enumerate(paths)
-        if store.stands(directory, manifest, n)
+        if store.is_complete(directory, manifest, n)
     }
 
 

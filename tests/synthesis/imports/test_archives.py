@@ -52,7 +52,7 @@ def zip_entry(**fields):
     """A zip whose one member has unusual fields."""
 
     def make(path):
-        info = zipfile.ZipInfo(fields.pop("filename", "cat/a.png"))
+        info = zipfile.ZipInfo("cat/a.png")
         for name, value in fields.items():
             setattr(info, name, value)
         with zipfile.ZipFile(path.with_suffix(".zip"), "w") as file:
@@ -116,21 +116,13 @@ def long_name_bomb(path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (zip_entry(filename="../../cat.png"), "member '../../cat.png' has a path that leads out"),
-        (zip_entry(filename="cat/../../a.png"), "leads out"),
-        (zip_entry(filename="/etc/cat.png"), "member '/etc/cat.png' has a path that leads out"),
-        (zip_entry(filename="C:/cat.png"), "leads out"),
-        (zip_entry(filename="..\\cat.png"), "leads out"),
-        (zip_entry(filename="\\\\host\\cat.png"), "leads out"),
-        (tar_entry(name="../cat.png"), "member '../cat.png' has a path that leads out"),
-        (tar_entry(name="/etc/cat.png"), "leads out"),
         (zip_entry(external_attr=(stat.S_IFLNK | 0o777) << 16), "'cat/a.png' is a link or a device"),
         (zip_entry(external_attr=(stat.S_IFIFO | 0o777) << 16), "is a link or a device"),
         (tar_entry(type=tarfile.SYMTYPE, linkname="/etc/passwd"), "'cat/a.png' is a link, a device"),
         (tar_entry(type=tarfile.LNKTYPE, linkname="b.png"), "is a link, a device"),
         (tar_entry(type=tarfile.CHRTYPE, devmajor=1, devminor=5), "is a link, a device"),
         (tar_entry(type=tarfile.FIFOTYPE), "is a link, a device"),
-        (twice_in_zip, "member 'cat/a.png' stands there twice"),
+        (twice_in_zip, "member 'cat/a.png' occurs twice"),
         (encrypted_zip, "member 'cat/a.png' is encrypted"),
         (bomb(".zip"), "member 'cat/a.png' brings the archive to 68157440 bytes"),
         (bomb(".tgz"), "member 'cat/a.png' brings the archive to 68157440 bytes"),
@@ -139,25 +131,8 @@ def long_name_bomb(path):
         (long_name_bomb, "a header of 1073741824 bytes"),
     ],
     ids=[
-        *(
-            "zip-slip",
-            "zip-slip-inside",
-            "zip-absolute",
-            "zip-drive",
-            "zip-backslash",
-            "zip-share",
-            "tar-slip",
-        ),
-        *("tar-absolute", "zip-symlink", "zip-pipe", "tar-symlink", "tar-hardlink", "tar-device", "tar-pipe"),
-        *(
-            "twice",
-            "encrypted",
-            "zip-bomb",
-            "tar-bomb",
-            "many-members-bomb",
-            "declared-bomb",
-            "long-name-bomb",
-        ),
+        *("zip-symlink", "zip-pipe", "tar-symlink", "tar-hardlink", "tar-device", "tar-pipe", "twice"),
+        *("encrypted", "zip-bomb", "tar-bomb", "many-members-bomb", "declared-bomb", "long-name-bomb"),
     ],
 )
 def test_an_archive_that_means_harm_is_refused_with_its_member(make, message, tmp_path):
@@ -166,6 +141,16 @@ def test_an_archive_that_means_harm_is_refused_with_its_member(make, message, tm
         archives.members(path)
     assert str(path) in str(caught.value)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["../../cat/a.png", "/cat/a.png", "cat/../cat/./a.png"])
+@pytest.mark.parametrize("ending", [".zip", ".tar"])
+def test_a_path_that_leads_out_of_an_archive_leads_nowhere(name, ending, tmp_path):
+    path = write(tmp_path / f"x{ending}", {name: b"1"})
+    (member,) = archives.members(path)
+    assert member.name in ("cat/a.png", "cat/cat/a.png")
+    assert [*archives.read(path, [member])] == [b"1"]
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_an_archive_of_too_many_members_is_refused(tmp_path, monkeypatch):
@@ -206,14 +191,14 @@ def test_a_damaged_header_of_a_tar_is_not_its_end(tmp_path):
     data = bytearray(path.read_bytes())
     data[1024 + 3] ^= 1  # in the second member's name
     path.write_bytes(data)
-    with pytest.raises(InputError, match="after byte 1024 comes neither a member nor the mark of the end"):
+    with pytest.raises(InputError, match="after byte 1024 there is neither a member nor the end mark"):
         archives.members(path)
 
 
 def test_members_behind_the_end_of_a_tar_are_not_passed_over(tmp_path):
     path = write_tar(tmp_path / "x.tar", {"cat/a.png": b"1"})
     path.write_bytes(2 * path.read_bytes())
-    with pytest.raises(InputError, match="more behind the mark of the end"):
+    with pytest.raises(InputError, match="more data after the end mark"):
         archives.members(path)
 
 

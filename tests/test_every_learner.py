@@ -1,0 +1,197 @@
+"""What every learner must do. A new learner is one line in LEARNERS."""
+
+import contextlib
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcil import keys
+from jaxcil.data.augmentation.augmentation import to_float
+from jaxcil.learners.fpcil import fpcil
+from jaxcil.learners.frozen import frozen, supervised
+from jaxcil.training import loop, tasks
+from jaxcil.training.checkpoint import Checkpoints
+from jaxcil.training.learner import Batch, Training
+from jaxcil.training.optimizer import sgd
+
+LEARNERS = {
+    "supervised": supervised,
+    "frozen": frozen,
+    "fpcil": lambda setup: fpcil(frozen(setup), loss_weight=0.5, batch_fraction=0.4),
+}
+FUTURE = (2, 3, 4, 5)  # labels of auxiliary images
+LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"  # jax's event for every program that is new to a process
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
+
+@pytest.fixture(params=LEARNERS)
+def learner(request, small_run):
+    """Each learner, with everything on that is a number."""
+    optimizer = sgd(0.05, 5e-4, schedule="step", milestones=(1,))
+    return LEARNERS[request.param](
+        small_run.setup(optimizer=optimizer, label_smoothing=0.1, average_decay=0.9)
+    )
+
+
+def assert_equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def differ(one, other):
+    return any(not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
+
+
+def make_batch(taken, clock):
+    return Batch(*taken, jnp.ones(len(taken.labels)), jnp.ones(len(taken.labels)), *clock)
+
+
+def first_training(small_run, learner):
+    """The first training of a learner, its state before the first step, and a batch's rows."""
+    task, key = small_run.tasks(FUTURE)[0], keys.root_key(0)
+    (state,) = small_run.states(learner)
+    training = next(phase for phase in learner.phases(0) if isinstance(phase, Training))
+    parts = training.parts(learner, state, task, key)
+    data = small_run.pool(FUTURE).batches(task, parts, 3, None)
+    begun = loop.begin(training.begin, learner, state, jax.tree.map(jnp.asarray, task), key)
+    return training, begun, data, np.concatenate([part.rows[: part.size] for part in parts])
+
+
+def test_after_each_task_seen_classes_have_finite_scores_and_unseen_ones_are_never_predicted(
+    learner, small_run
+):
+    images = to_float(jnp.asarray(small_run.pool(FUTURE).benchmark.test.images))
+
+    def measure(measured, task, states):
+        for state in states:
+            features = learner.features(state, images)
+            readings = learner.readings(state, features)
+            assert tuple(readings) == learner.reading_names
+            for scores in readings.values():
+                assert np.isfinite(np.asarray(scores)[:, task.seen]).all()
+                assert np.isneginf(np.asarray(scores)[:, ~task.seen]).all()
+            first = readings[learner.reading_names[0]]
+            np.testing.assert_array_equal(learner.scores(state, images), first)
+        return measured + 1
+
+    assert small_run.learn(learner, FUTURE, measured=0, measure=measure)[1] == 3
+
+
+def test_the_state_keeps_its_structure_shapes_and_dtypes(learner, small_run):
+    kinds = []
+    states, _ = small_run.learn(
+        learner,
+        FUTURE,
+        measure=lambda measured, task, now: kinds.append(jax.tree.map(jax.typeof, now)) or (),
+    )
+    assert kinds[0] == kinds[1] == kinds[2]
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(states)}
+    assert dtypes <= {jnp.dtype("float32"), jnp.dtype("int32"), jnp.dtype("bool")}
+
+
+def test_the_last_task_runs_the_programs_of_those_before(learner, small_run):
+    lowered, new = [], []
+
+    def count(event, seconds, **_):
+        lowered.extend([event] * (event == LOWERED))
+
+    def measure(measured, task, states):
+        new.append(len(lowered))
+        lowered.clear()
+        return measured
+
+    surroundings = tasks.Surroundings(chunk=2)
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        small_run.learn(learner, FUTURE, surroundings=surroundings, measure=measure)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    assert new[0] > 0
+    assert new[2] == 0
+    assert [program._cache_size() for program in surroundings.programs.values()] == [1]
+
+
+def test_equal_keys_give_equal_bits_and_another_key_others(learner, small_run):
+    one, again, other = (small_run.learn(learner, FUTURE, seeds=(seed,), count=2)[0][0] for seed in (0, 0, 1))
+    assert_equal(one, again)
+    assert differ(one, other)
+
+
+def interrupted_at(stop):
+    """Surroundings that stop at a pause or a report of a training, by its number."""
+    numbers = itertools.count()
+
+    def maybe_stop(*_):
+        if next(numbers) == stop:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def watch(name, total, done):
+        yield maybe_stop
+
+    return {"pause": maybe_stop, "watch": watch}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("stop", [0, 5], ids=["in the first training", "in the second task"])
+def test_work_that_is_interrupted_resumes_to_the_same_bits(stop, learner, small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "SECONDS_PER_STATE", 0.0)
+    finished, _ = small_run.learn(learner, FUTURE, count=2)
+    surroundings = tasks.Surroundings(2, programs=small_run.programs, **interrupted_at(stop))
+    with Checkpoints(tmp_path) as store, pytest.raises(KeyboardInterrupt):
+        small_run.learn(learner, FUTURE, count=2, surroundings=surroundings, store=store)
+    with Checkpoints(tmp_path) as store:
+        assert store.done
+        resumed, _ = small_run.learn(learner, FUTURE, count=2, store=store)
+    assert_equal(resumed, finished)
+
+
+def test_every_number_can_be_swept_by_vmap(learner, small_run):
+    training, begun, data, rows = first_training(small_run, learner)
+    leaves, structure = jax.tree.flatten(learner)
+    # Two values of each, all in one program
+    points = [
+        [*leaves[:place], value, *leaves[place + 1 :]] for place in range(len(leaves)) for value in (0.1, 0.4)
+    ]
+
+    def trained(program, learner, runs):
+        states = jax.tree.map(lambda leaf: jnp.stack([leaf] * runs), begun)
+        batches = jnp.broadcast_to(rows, (3, runs, len(rows)))
+        run_keys = jnp.stack([keys.root_key(0)] * runs)
+        return program(learner, states, data, batches, run_keys, *map(jnp.int32, (0, 3, 1)))[0]
+
+    columns = [jnp.asarray(column, jnp.float32) for column in zip(*points)]
+    swept = loop.program(training.step, shared=0, batch=make_batch)
+    together = trained(swept, jax.tree.unflatten(structure, columns), len(points))
+    program = loop.program(training.step, batch=make_batch)
+    for run, point in enumerate(points):
+        alone = trained(program, jax.tree.unflatten(structure, map(jnp.float32, point)), 1)
+        # a program of several runs sums in another order
+        jax.tree.map(
+            lambda a, b, run=run: np.testing.assert_allclose(a[run], b[0], rtol=1e-4, atol=1e-6),
+            together,
+            alone,
+        )
+    assert program._cache_size() == 1
+    for place, (path, _) in enumerate(jax.tree_util.tree_leaves_with_path(learner)):
+        one, other = (
+            jax.tree.map(lambda leaf, run=run: leaf[run], together) for run in (2 * place, 2 * place + 1)
+        )
+        assert differ(one, other), jax.tree_util.keystr(path)
+
+
+def test_a_step_is_right_for_a_batch_of_any_size(learner, small_run):
+    # every image twice: the same means, so the same step
+    training, begun, data, rows = first_training(small_run, learner)
+    clock = loop.Clock(*map(jnp.int32, (1, 3, 1, 3)))
+    step = jax.jit(training.step)
+
+    def after(rows):
+        batch = make_batch(jax.tree.map(lambda leaf: leaf[rows], data), clock)
+        return step(learner, begun, batch, keys.root_key(0))
+
+    once, twice = after(rows), after(np.concatenate([rows, rows]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), once, twice)
