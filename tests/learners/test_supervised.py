@@ -128,7 +128,7 @@ def test_three_learning_rates_next_to_each_other_are_three_runs(policy, small_ru
     together = trained_at(small_run, RATES, policy)
     for run, rate in enumerate(RATES):
         for leaf, alone in zip(*map(jax.tree.leaves, (together, trained_at(small_run, rate)))):
-            # XLA sums in an order of its own in each program: equal bits at this batch size, up to 3e-7 at others
+            # XLA sums in an order of its own in each program: equal bits at this batch size, up to 4e-7 at others
             np.testing.assert_allclose(leaf[run], alone[0], rtol=1e-5, atol=1e-6)
     assert differ(trained_at(small_run, RATES[0]), trained_at(small_run, RATES[1]))
 
