@@ -137,7 +137,7 @@ def test_a_single_string_is_refused():
 
 @pytest.mark.parametrize("prompt", ["a \ud83d cat", None, 7], ids=["half a character", "none", "number"])
 def test_what_is_no_text_is_refused_with_its_place(prompt):
-    with pytest.raises(InputError, match="prompt 1 must be a text"):
+    with pytest.raises(InputError, match="prompt 1 must be text"):
         read_tokenizer(SD1).encode(["a cat", prompt])
 
 
