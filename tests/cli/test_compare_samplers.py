@@ -91,8 +91,3 @@ def test_of_some_samplers_those_alone_are_in_every_result(samplers, written, tmp
     *text, _ = capsys.readouterr().out.split("\n\n")
     assert len(text) == 1 + bool(results["orders"])  # tables, and none without a row
     assert all(len(block.split("\n")) > 3 for block in text)
-
-
-def test_the_config_of_another_verb_is_refused_by_name(tmp_path):
-    with pytest.raises(InputError, match=r"filter_digits.*no field"):
-        compare_samplers.main(["--config=filter_digits", f"--workdir={tmp_path}"])
