@@ -31,7 +31,7 @@ from jax import Array, lax
 
 # Up to this many weights a vmap is unrolled; beyond it a loop keeps the program small, at some speed.
 UNROLLED = 8
-# Output channels from which the CPU's convolution is at its full speed, and columns taken together to have as many.
+# Output channels at which the CPU's convolution reaches full speed, and columns taken together to reach that number.
 LANES, MOST_COLUMNS = 32, 4
 FEW_INPUTS = 8
 CACHED = 2**18  # numbers of a block of images that stay in a core's cache
@@ -209,7 +209,7 @@ def _weight_gradient_by_blocks(window: _Window, x: Array, w: Array, dy: Array) -
     blocks = _blocks(x, w, dy)
 
     def block(images: Array, n: Array) -> Array:
-        # every so many images, not neighbours: a batch that is spread over devices stays where it is
+        # every n-th image, not neighbours: a batch that is spread over devices stays where it is
         apart = images.reshape(-1, blocks, *images.shape[1:])
         return lax.dynamic_index_in_dim(apart, n, axis=1, keepdims=False)
 

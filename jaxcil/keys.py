@@ -30,7 +30,7 @@ def fold(key: Array, *numbers: Array | int) -> Array:
 
 
 def image_keys(root: Array, classes: Array, indices: Array) -> Array:
-    """One key an image of a synthetic data set.
+    """One key per image of a synthetic data set.
 
     Args:
       root: the root key of the data set.

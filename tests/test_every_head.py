@@ -270,7 +270,7 @@ BAD_INPUT = {
     "a label below -1": (lambda f, y: (f, changed(y, 0, -2)), "to_contiguous"),
     "NaN in a true row": (lambda f, y: (changed(f, (3, 1), np.nan), y), "row 3"),
     "features of another width": (lambda f, y: (f[:, 1:], y), f"B, {DIM}"),
-    "too few labels": (lambda f, y: (f, y[1:]), "one label a row"),
+    "too few labels": (lambda f, y: (f, y[1:]), "one label per row"),
 }
 
 

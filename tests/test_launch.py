@@ -35,7 +35,7 @@ def commands(script, tmp_path, **environment):
 
 
 def settings_of(command):
-    config, _ = parse(command[1:], defaults, workdir=None)
+    config, _ = parse(command[1:], defaults(), workdir=None)
     return resolve(config)
 
 

@@ -18,8 +18,10 @@ from jaxcil.benchmarks.timing import smallest_seconds
 from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.learners.supervised import Supervised
 from jaxcil.parallel import mesh
-from jaxcil.training.learner import Batch, Task
+from jaxcil.training import loop
+from jaxcil.training.learner import Task
 from jaxcil.training.optimizer import sgd
+from jaxcil.training.tasks import Data, as_batch
 
 BATCH, CLASSES, SIDE = 64, 10, 16
 STEPS, SEEDS = 8, 4
@@ -48,9 +50,9 @@ def run() -> dict[str, Any]:
 def _ways(function: Callable[..., Any]) -> dict[str, Callable[[], None]]:
     """Every way to run the step, compiled and run once."""
     images = jax.random.randint(jax.random.key(0), (BATCH, SIDE, SIDE, 3), 0, 256).astype(jnp.uint8)
-    labels, weights = np.arange(BATCH) % CLASSES, jnp.ones(BATCH)
-    clock = (jnp.int32(number) for number in (0, 1000, 0, 1000))  # step, steps, epoch, epochs
-    batch = Batch(images, jnp.asarray(labels), jnp.zeros(BATCH, bool), weights, weights, *clock)
+    labels = np.arange(BATCH) % CLASSES
+    clock = loop.Clock(*map(jnp.int32, (0, 1000, 0, 1000)))
+    batch = as_batch(Data(images, jnp.asarray(labels), jnp.zeros(BATCH, bool)), clock)
     learner = Supervised(
         optimizer=sgd(0.1, 5e-4),
         num_classes=CLASSES,

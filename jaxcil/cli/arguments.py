@@ -1,5 +1,6 @@
 """The arguments of a verb: values in places, flags, and a config with its overrides."""
 
+import pkgutil
 import sys
 import types
 from typing import Any
@@ -17,8 +18,8 @@ def parse(
 
     Args:
       arguments: those after the verb.
-      base: a ConfigDict with every field of the verb's configs, or a function that makes it, which is called once the
-        flags are known to exist. With it, a config may also be the config.json that a workdir holds.
+      base: a ConfigDict with every field of the verb's configs, or "MODULE:FUNCTION" that returns it, which is imported
+        once the flags are known to exist. With it, a config may also be the config.json that a workdir holds.
       places: as in `read_flags`.
       **flags: as in `read_flags`.
 
@@ -32,15 +33,15 @@ def parse(
     overrides = {name: given.pop(name) for name in [*given] if name.startswith("config.")}
     _check_known(given, {"config": None, "help-config": None, **flags})
     if "help-config" in given:
-        print(_help(base() if callable(base) else base))
+        print(_help(_loaded(base)))
         sys.exit(0)
     if "config" not in given:
         raise ConfigError("--config is missing; give a file, or the name of one that is shipped")
     path = given.pop("config")
     values = _values(names, given, places or {}, flags)
-    base = base() if callable(base) else base
-    config = load(path or "", base)
-    _override(config, base, {name.removeprefix("config."): text for name, text in overrides.items()})
+    defaults = _loaded(base)
+    config = load(path or "", defaults)
+    _override(config, defaults, {name.removeprefix("config."): text for name, text in overrides.items()})
     return config.lock(), values
 
 
@@ -62,6 +63,10 @@ def read_flags(
     names, given = _split(arguments, flags)
     _check_known(given, flags)
     return _values(names, given, places or {}, flags, repeated)
+
+
+def _loaded(base: Any) -> Any:
+    return pkgutil.resolve_name(base)() if isinstance(base, str) else base
 
 
 def _split(arguments: list[str], flags: dict[str, Any]) -> tuple[list[str], dict[str, str | None]]:

@@ -6,7 +6,6 @@ Writes DIR/plan.json, for `jaxcil generate --config.plan=DIR/plan.json`, and DIR
 
 import contextlib
 import json
-from typing import Any
 
 from jaxcil.cli.arguments import parse
 from jaxcil.workdir import files
@@ -15,7 +14,9 @@ from jaxcil.workdir.record import locked
 
 def main(arguments: list[str]) -> None:
     """Fits, prints the objective before and after, and writes the two files."""
-    config, others = parse(arguments, _defaults, workdir=None)
+    config, others = parse(
+        arguments, "jaxcil.evaluation.samplers.settings:calibration_defaults", workdir=None
+    )
     from jaxcil.evaluation.samplers import calibration  # not before the flags are checked
     from jaxcil.evaluation.samplers.settings import calibration_settings
     from jaxcil.synthesis.dataset.manifest import package_versions
@@ -31,12 +32,12 @@ def main(arguments: list[str]) -> None:
         bars: dict[str, Progress] = {}
         with contextlib.ExitStack() as stack:
 
-            def tell(stage: str, done: int, total: int, note: str) -> None:
+            def notify(stage: str, done: int, total: int, note: str) -> None:
                 if stage not in bars:
                     bars[stage] = stack.enter_context(Progress(stage, total, "batches"))
                 bars[stage].reach(done, note)
 
-            fit = calibration.calibrate_sampler(model, settings, tell)
+            fit = calibration.calibrate_sampler(model, settings, notify)
         results = {"parameters": fit.parameters, **fit.figures}
         config, versions = as_dict(settings), package_versions()
         record = {"schema": 2, **results, "losses": fit.losses, "config": config, "versions": versions}
@@ -52,9 +53,3 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(results, indent=2))
         print(calibration.verdict(fit.figures["held_out"]))
         print(f"{workdir}/plan.json")
-
-
-def _defaults() -> Any:
-    from jaxcil.evaluation.samplers.settings import calibration_defaults
-
-    return calibration_defaults()

@@ -17,7 +17,7 @@ from jaxcil.workdir.settings import as_dict
 
 def main(arguments: list[str]) -> None:
     """Compares, and prints tables and where the pictures are."""
-    config, others = parse(arguments, _defaults, workdir=None)
+    config, others = parse(arguments, "jaxcil.evaluation.samplers.settings:comparison_defaults", workdir=None)
     from jaxcil.evaluation.samplers import comparison, pictures, tables  # not before the flags are checked
     from jaxcil.evaluation.samplers.settings import comparison_settings
 
@@ -41,7 +41,7 @@ def _measured(parts: list[Any], workdir: pathlib.Path) -> dict[str, Any]:
         for part in parts:
             path = workdir / "parts" / f"{part.name}.json"
 
-            def tell(name: str = part.name) -> None:
+            def notify(name: str = part.name) -> None:
                 nonlocal done
                 done += 1
                 progress.reach(done, name)
@@ -49,15 +49,9 @@ def _measured(parts: list[Any], workdir: pathlib.Path) -> dict[str, Any]:
             value = read_checked_json(path)
             if value is None:
                 with timing.of(part.name):
-                    value = part.measure(measured, tell)
+                    value = part.measure(measured, notify)
                 write_checked_json(path, value)
             else:
                 done += part.runs
             measured[part.name] = value
     return measured
-
-
-def _defaults() -> Any:
-    from jaxcil.evaluation.samplers.settings import comparison_defaults
-
-    return comparison_defaults()

@@ -7,15 +7,14 @@ it resumes.
 """
 
 import pathlib
-from typing import Any
 
 from jaxcil.cli.arguments import parse
-from jaxcil.workdir import files
+from jaxcil.workdir import record
 
 
 def main(arguments: list[str]) -> None:
     """Evaluates, prints the figures and writes them."""
-    config, others = parse(arguments, _defaults, workdir=None)
+    config, others = parse(arguments, "jaxcil.evaluation.worth.settings:worth_defaults", workdir=None)
     from jaxcil.data.datasets import load  # not before the flags are checked
     from jaxcil.evaluation.worth import pictures, worth
     from jaxcil.evaluation.worth.settings import worth_settings
@@ -47,13 +46,7 @@ def main(arguments: list[str]) -> None:
             seed=settings.judge.seed,
         )
         results = worth.results(settings, figures)
-        files.write_json(workdir / "worth.json", results)
+        record.write_checked_json(workdir / "worth.json", results)
         pictures.nearest_sheet(sets, results, workdir / "nearest.png")
     print(worth_text(results))
     print(f"{workdir}/worth.json\n{workdir}/nearest.png")
-
-
-def _defaults() -> Any:
-    from jaxcil.evaluation.worth.settings import worth_defaults
-
-    return worth_defaults()

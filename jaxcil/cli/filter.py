@@ -10,8 +10,6 @@ them.
 Without --config it shows the filter NAME.
 """
 
-from typing import Any
-
 from jaxcil.cli.arguments import parse, read_flags
 from jaxcil.workdir.record import locked
 
@@ -20,7 +18,7 @@ def main(arguments: list[str]) -> None:
     """Judges if there is a config, and prints what the filter keeps."""
     places, flags = {"directory": "one data set"}, {"name": None, "list": False}
     if any(argument.startswith(("--config", "--help-config")) for argument in arguments):
-        config, others = parse(arguments, _defaults, places, **flags)
+        config, others = parse(arguments, "jaxcil.evaluation.worth.settings:filter_defaults", places, **flags)
     else:
         config, others = None, read_flags(arguments, places, **flags)
     from jaxcil.evaluation.worth.filtering import judged  # here, so that a mistyped flag is refused at once
@@ -44,9 +42,3 @@ def main(arguments: list[str]) -> None:
     print(filter_report.fraction_table(manifest, chosen))
     if others["list"]:
         print(filter_report.dropped_list(manifest, chosen))
-
-
-def _defaults() -> Any:
-    from jaxcil.evaluation.worth.settings import filter_defaults
-
-    return filter_defaults()

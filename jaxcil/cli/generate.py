@@ -8,7 +8,6 @@ tfds:BUILDER, or a file with a class per line, synonyms after commas and a defin
 """
 
 import dataclasses
-from typing import Any
 
 from jaxcil.cli.arguments import parse
 from jaxcil.workdir.record import undone_if_refused
@@ -17,7 +16,7 @@ from jaxcil.workdir.settings import resolve
 
 def main(arguments: list[str]) -> None:
     """Generates and prints where the images are."""
-    config, others = parse(arguments, _defaults, workdir=None)
+    config, others = parse(arguments, "jaxcil.synthesis.drawing.settings:defaults", workdir=None)
     from jaxcil.synthesis.dataset import store  # here, so that a mistyped flag is refused at once
     from jaxcil.synthesis.drawing.models import generate_by_name
     from jaxcil.synthesis.drawing.settings import GenerateSettings
@@ -37,9 +36,3 @@ def main(arguments: list[str]) -> None:
         return
     print(f"{manifest.requests.total} images of {len(manifest.class_names)} classes: {others['workdir']}")
     print(f"{others['workdir']}/contact_sheet.png")
-
-
-def _defaults() -> Any:
-    from jaxcil.synthesis.drawing.settings import defaults
-
-    return defaults()

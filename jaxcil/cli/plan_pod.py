@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     from jaxcil.synthesis.drawing.settings import GenerateSettings, PodSettings, defaults
 
     assumed = as_dict(PodSettings())
-    config, others = parse(arguments, defaults, topology=None, workdir=str, **assumed)
+    config, others = parse(arguments, defaults(), topology=None, workdir=str, **assumed)
     settings = resolve(GenerateSettings, config)
     assumptions = resolve(PodSettings, {name: others[name] for name in assumed})
     with undone_if_refused(others["workdir"] or "."):

@@ -5,16 +5,14 @@ report.html and pictures into DIR. Run again, it resumes; with more heads, varia
 is missing. FILE is a Python file, the name of a shipped one, or the config.json of another run.
 """
 
-from typing import Any
-
 from jaxcil.cli.arguments import parse
 from jaxcil.workdir.record import locked
 
 
 def main(arguments: list[str]) -> None:
     """Runs, and prints the table and the path of the report."""
-    config, others = parse(arguments, _defaults, workdir=None)
-    from jaxcil import experiment
+    config, others = parse(arguments, "jaxcil.experiment.settings:defaults", workdir=None)
+    from jaxcil import experiment  # here, so that a mistyped flag is refused at once
     from jaxcil.evaluation.reports import tables
     from jaxcil.experiment.settings import resolve
     from jaxcil.parallel import mesh
@@ -26,9 +24,3 @@ def main(arguments: list[str]) -> None:
         results = experiment.run(settings, others["workdir"])
     print(tables.summary_table(results))
     print(f"\n{others['workdir']}/report.html")
-
-
-def _defaults() -> Any:
-    from jaxcil.experiment.settings import defaults  # here, as above: a mistyped flag is refused at once
-
-    return defaults()

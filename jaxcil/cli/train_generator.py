@@ -15,7 +15,7 @@ from jaxcil.workdir.settings import as_dict, resolve
 
 def main(arguments: list[str]) -> None:
     """Trains and prints where the pipeline is."""
-    config, others = parse(arguments, _defaults, workdir=None)
+    config, others = parse(arguments, "jaxcil.diffusion.settings:defaults", workdir=None)
     from jaxcil.diffusion.settings import (
         GeneratorSettings,
     )  # here, so that a mistyped flag is refused at once
@@ -49,7 +49,7 @@ def _train(settings: Any, workdir: str) -> None:
     bars: dict[str, Progress] = {}
     with contextlib.ExitStack() as stack, Timing(f"{workdir}/timing.json").of("training"):
 
-        def tell(name: str, report: Report) -> None:
+        def notify(name: str, report: Report) -> None:
             if name not in bars:
                 bars[name] = stack.enter_context(
                     Progress(name, report.total, "step", scalars=f"{workdir}/tensorboard")
@@ -62,13 +62,7 @@ def _train(settings: Any, workdir: str) -> None:
             texts,
             settings=settings,
             checkpoints=lambda name: Checkpoints(f"{workdir}/checkpoints/{name}"),
-            tell=tell,
+            notify=notify,
         )
     folder.save(f"{workdir}/pipeline", model, dtype=settings.dtype)
     print(f"{workdir}/pipeline")
-
-
-def _defaults() -> Any:
-    from jaxcil.diffusion.settings import defaults
-
-    return defaults()

@@ -1,4 +1,4 @@
-"""Which rows of a resident data set stand in which batch: a function of a key and the step number alone."""
+"""Which rows of a resident data set are in which batch: a function of a key and the step number alone."""
 
 import functools
 from collections.abc import Sequence

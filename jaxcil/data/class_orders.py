@@ -10,7 +10,7 @@ loader first shuffles the 500 images of every class of CIFAR-100 and takes the o
     fecam)                        ImageNet, where an id is a place among the sorted WordNet ids of the set at hand
     podnet-1 (icarl)              CIFAR-100, iCaRL (Rebuffi et al., CVPR 2017), and the first of PODNet's three
     podnet-2, podnet-3            CIFAR-100, the others that PODNet (Douillard et al., ECCV 2020) and DER average over;
-                                  their seeds are not known, so they stand in podnet_orders.json
+                                  their seeds are not known, so they are in podnet_orders.json
 """
 
 import pathlib

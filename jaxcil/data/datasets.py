@@ -1,4 +1,4 @@
-"""Labelled image sets: where they lie, and those that fit read whole into host memory; without TensorFlow."""
+"""Labelled image sets: opened where they are stored, or read whole into host memory; without TensorFlow."""
 
 import contextlib
 import io
@@ -34,7 +34,7 @@ def load(
     Args:
       source: as `open_records` takes it.
       split: likewise.
-      size: side to which images are brought; None keeps theirs, which must then be one and the same. Sets whose
+      size: side that images are resized to; None keeps theirs, which must then be the same for all. Sets whose
         images have a fixed size keep it.
       data_dir: TFDS folder; None takes the user's.
       classes: as `open_records` takes it.
@@ -52,14 +52,14 @@ def load(
         if image.shape != images.shape[1:]:
             raise InputError(
                 f"{source_records.where(row)} has {image.shape[1]} x {image.shape[0]} pixels, the others "
-                f"{images.shape[2]} x {images.shape[1]}; say to which size all are to be brought"
+                f"{images.shape[2]} x {images.shape[1]}; give the size that all are to be resized to"
             )
         images[row] = image
     return ImageSet(images, source_records.labels, source_records.class_names)
 
 
 def open_records(source: str, split: str, data_dir: str | None = None, classes: str | None = None) -> Records:
-    """The images of one split where they lie, with their labels.
+    """The encoded images of one split, with their labels.
 
     Args:
       source: "digits", prepared at first use; a TFDS set that `jaxcil prepare-data` has prepared: "cifar10",
@@ -131,7 +131,7 @@ def _image(source_records: Records, row: int, size: int | None) -> np.ndarray:
 
 
 def _room(source: str, count: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Memory for so many images, asked for before it is filled: a system that runs out of it ends the process."""
+    """Allocates the array up front, so that a set too large for memory is refused rather than killed by the system."""
     size = count * int(np.prod(shape))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory:
@@ -143,7 +143,7 @@ def _room(source: str, count: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def hold_out(data: ImageSet, share: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
-    """Splits off that share of every class, to choose settings on without reading the test images.
+    """Splits off a fraction of every class, to choose settings without the test images.
 
     Returns:
       The rest and the held-out images, of each class at least one.

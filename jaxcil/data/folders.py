@@ -5,8 +5,8 @@
     train/WNID/images/*.JPEG, val/images/*.JPEG and             Tiny-ImageNet; its own test folder has no labels
     val/val_annotations.txt, wnids.txt
 
-The folder's name is the name of the class, which for ImageNet is the WordNet id, as in the class list imagenet1k and in
-TFDS, so that synthetic images fit. Neither of the two has labelled test images: "test" is their val.
+A class is named by its folder, for ImageNet by the WordNet id, as in the class list imagenet1k and in TFDS, so that
+synthetic images match. Neither of the two has labelled test images: "test" is their val.
 """
 
 import functools

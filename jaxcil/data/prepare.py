@@ -16,12 +16,13 @@ BY_HAND = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 
 
 def prepare(name: str, data_dir: str | None = None, manual_dir: str | None = None) -> pathlib.Path:
-    """Makes ArrayRecord files of a data set; returns at once where they stand.
+    """Makes ArrayRecord files of a data set; returns at once where they exist.
 
-    TFDS writes aside and renames, so that what stands is whole. The labels are read at the end and kept beside it.
+    TFDS writes to another folder and renames it, so what exists is complete. The labels are read at the end and kept
+    next to it.
 
     Args:
-      name: one of `tfds_sets.KNOWN`, or "tfds:NAME" for any other builder with an image and a label a record.
+      name: one of `tfds_sets.KNOWN`, or "tfds:NAME" for any other builder whose records have an image and a label.
       data_dir: TFDS folder; None takes the user's.
       manual_dir: holds archives that were downloaded by hand, under the names that they have on their site; those of
         ImageNet must be, others may be where TFDS cannot reach the site.
@@ -82,14 +83,12 @@ def _download_and_prepare(builder: Any, name: str, manual_dir: str | None) -> No
 
 
 def _check_by_hand(name: str, manual_dir: str | None) -> None:
-    wanted = BY_HAND.get(name, ())
-    absent = [
-        file for file in wanted if manual_dir is None or not (pathlib.Path(manual_dir) / file).is_file()
-    ]
+    files = BY_HAND.get(name, ())
+    absent = [file for file in files if manual_dir is None or not (pathlib.Path(manual_dir) / file).is_file()]
     if absent:
         raise InputError(
-            f"{name} must be downloaded by hand, from https://image-net.org/download-images; --manual_dir is to hold "
-            f"{' and '.join(wanted)}, and {manual_dir or 'it'} lacks {' and '.join(absent)}."
+            f"{name} must be downloaded by hand, from https://image-net.org/download-images; --manual_dir must hold "
+            f"{' and '.join(files)}, and {manual_dir or 'it'} lacks {' and '.join(absent)}."
         )
 
 

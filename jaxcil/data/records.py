@@ -1,4 +1,4 @@
-"""The encoded images of one split where they lie, read one by one: what a whole set and a stream are made of."""
+"""The encoded images of one split where they lie, read one by one, for whole sets and streams."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class Records:
 
 
 def check_labels(records: Records) -> None:
-    """Refuses labels that belong to no class: of -1, which marks images without one, numpy would make the last class.
+    """Rejects labels outside [0, C): NumPy would read -1 (unlabelled) as the last class.
 
     Raises:
       InputError: names the worst.
@@ -55,8 +55,8 @@ def check_labels(records: Records) -> None:
     labels, total = records.labels, len(records.class_names)
     if labels.size and not 0 <= labels.min() <= labels.max() < total:
         worst = labels.min() if labels.min() < 0 else labels.max()
-        told = "; the split has no labels" if labels.max() < 0 else ""
-        raise InputError(f"labels of {records.title} must lie in [0, {total}), got {worst}{told}.")
+        hint = "; the split has no labels" if labels.max() < 0 else ""
+        raise InputError(f"labels of {records.title} must lie in [0, {total}), got {worst}{hint}.")
 
 
 def check_classes(records: Records) -> None:
@@ -98,14 +98,14 @@ def of_classes(records: Records, classes: str) -> Records:
       classes: a class list as `read_class_list` takes it, or names divided by commas.
 
     Raises:
-      InputError: for an unknown list, a class that the set does not have, or one named twice.
+      InputError: for an unknown list, a class that the data set does not have, or one named twice.
     """
-    wanted = _names(classes)
-    if len(set(wanted)) < len(wanted):
-        doubled = sorted({name for name in wanted if wanted.count(name) > 1})
-        raise InputError(f"classes must be named once each, twice there are: {', '.join(doubled)}")
+    names = _names(classes)
+    if len(set(names)) < len(names):
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        raise InputError(f"classes must be named once each; named twice: {', '.join(doubled)}")
     places = {name: label for label, name in enumerate(records.class_names)}
-    absent = [name for name in wanted if name not in places]
+    absent = [name for name in names if name not in places]
     if absent:
         raise InputError(
             f"{records.title} has no class {absent[0]!r}{f' (nor {len(absent) - 1} others)' if absent[1:] else ''}; "
@@ -113,10 +113,10 @@ def of_classes(records: Records, classes: str) -> Records:
             f"Lists of classes are {', '.join(KNOWN)}."
         )
     new = np.full(len(places), -1, np.int32)
-    new[[places[name] for name in wanted]] = np.arange(len(wanted), dtype=np.int32)
+    new[[places[name] for name in names]] = np.arange(len(names), dtype=np.int32)
     rows = np.flatnonzero(new[records.labels] >= 0)
     chosen = records.subset(rows)
-    return dataclasses.replace(chosen, labels=new[chosen.labels], class_names=tuple(wanted))
+    return dataclasses.replace(chosen, labels=new[chosen.labels], class_names=tuple(names))
 
 
 def _names(classes: str) -> list[str]:

@@ -36,7 +36,7 @@ class Scenario:
 
     @property
     def class_order_hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of the class names in order, one a line."""
+        """First 16 hex digits of the SHA-256 of the class names in order, one per line."""
         return hashlib.sha256("\n".join(self.class_names).encode()).hexdigest()[:16]
 
     @property
@@ -88,12 +88,12 @@ def make_scenario(
       first_classes: classes of task 0; all of them give one task.
       classes_per_task: classes of each later task; the last takes the remainder.
       class_order: one of `class_orders.NAMES` ("seed-N", "label-order", "icarl", ...), or the original ids in the order
-        wanted.
+        of learning.
       task_sizes: number of classes of each task, together all of the data set's; then first_classes and
         classes_per_task are ignored.
 
     Raises:
-      InputError: for sizes that cannot be, an unknown order, or that of another data set.
+      InputError: for impossible sizes, an unknown order, or that of another data set.
     """
     total = len(class_names)
     if total == 0:

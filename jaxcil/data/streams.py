@@ -1,6 +1,6 @@
-"""Images of sets that no device holds, read while others are computed with: Grain's threads decode, resize and crop.
+"""Images of sets too large for a device, read during the computation: Grain's threads decode, resize and crop.
 
-The batches are those of `batches.schedule`: which image stands in which is a function of the key and the step number
+The batches are those of `batches.schedule`: which image is in which is a function of the key and the step number
 alone, and the same as where the set lies on the device. A process of several reads its places of every batch and
 nothing else; joined, they are the batch of a single process, to the bit. A random crop has a seed of its own for every
 place in that sequence, and is cut here, on the host, because images come in all sizes; what keeps the shape (flip,
@@ -25,7 +25,7 @@ Crop = Literal["random", "centre", "whole"]
 # Grain's own number. Decoders leave Python's lock, so that no worker processes are needed; with those, a state would
 # depend on how many they are.
 THREADS = 16
-# More steps than any training has: Grain asks how long a sequence is that goes on for ever.
+# More steps than any training has: Grain asks how long a sequence is that never ends.
 ENDLESS = 2**60
 
 
@@ -75,7 +75,7 @@ class Stream:
     def steps(self, first: int, count: int, batch_size: int) -> Iterator[Block]:
         """The batches of steps first ... first + count - 1.
 
-        Going on where the last steps ended takes what was read ahead; any other step costs no more than that.
+        Continuing where the last steps ended uses what was read ahead; from any other step that is discarded.
 
         Args:
           first: number of the first step.
@@ -103,7 +103,7 @@ class Stream:
     def iterator(self, batch_size: int) -> Any:
         """Grain's iterator over the blocks of single steps, without end.
 
-        Its `get_state` is all that going on needs, and Orbax keeps it through `grain.checkpoint.CheckpointSave`.
+        Its `get_state` is all that resuming needs, and Orbax keeps it through `grain.checkpoint.CheckpointSave`.
 
         Args:
           batch_size: B over all processes.
@@ -154,7 +154,7 @@ class _Places:
         self._valid = int((rows >= 0).sum())
         self._an_epoch = batches.steps_per_epoch(rows, batch_size)
         self._lock = threading.Lock()
-        # two: images of the next epoch are read while the last of this one are asked for
+        # two: images of the next epoch are read while the last of this one are requested
         self._order = functools.lru_cache(maxsize=2)(functools.partial(batches.epoch_order, key, rows))
 
     def __len__(self) -> int:
@@ -165,7 +165,7 @@ class _Places:
         step, number = divmod(index, len(self._mine))
         epoch, within = divmod(step, self._an_epoch)
         place = self._mine[number]
-        with self._lock:  # or every thread would make the order of a new epoch
+        with self._lock:  # or every thread would compute the order of a new epoch
             order = self._order(epoch)
         row = order[(within * self._batch_size + place) % self._valid]
         return int(row), step * self._batch_size + place

@@ -16,8 +16,7 @@ from jaxcil.workdir import files
 
 SIZES = (8, 16, 32, 64)
 KNOWN = ("cifar10", "cifar100", "imagenet2012", *(f"imagenet_resized/{n}x{n}" for n in SIZES))
-# Of labels, which are read once: they stand among the images, so that reading them reads ImageNet whole.
-BLOCK = 1000
+BLOCK = 1000  # labels per read; they are stored among the images, so reading them reads all of ImageNet, once
 
 
 def is_tfds(source: str) -> bool:
@@ -49,8 +48,8 @@ def open_builder(name: str, data_dir: str | None) -> Any:
         ) from None
     config = builder.builder_config
     if len(builder.builder_configs) > 1 and config is not None and f"/{config.name}" not in name:
-        wanted = sorted(f"{name}/{each}" for each in builder.builder_configs)
-        raise InputError(f"{name} comes in kinds, and one must be named: {', '.join(wanted)}")
+        kinds = sorted(f"{name}/{each}" for each in builder.builder_configs)
+        raise InputError(f"{name} has several configurations, and one must be named: {', '.join(kinds)}")
     features = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
@@ -64,7 +63,7 @@ def tfds_records(name: str, split: str, data_dir: str | None) -> Records:
     """The images of one split of a prepared data set, in the order in which TFDS holds them.
 
     Classes that go by WordNet ids are numbered as those sort: imagenet_resized numbers them otherwise, and with its
-    labels every class order would be another one than on imagenet2012.
+    labels every class order would differ from imagenet2012's.
 
     Args:
       name: as `open_builder` takes it.
@@ -123,7 +122,7 @@ def _read(rows: Any, row: int) -> bytes:
 
 
 def _labels(builder: Any, split: str, rows: Any) -> np.ndarray:
-    """Labels [N] of a split, kept in a file beside the records with what TFDS says of these."""
+    """Labels [N] of a split, kept in a file next to the records, with TFDS's description of these."""
     kept = pathlib.Path(builder.data_dir) / f"jaxcil-labels-{split}.npz"
     of = np.frombuffer(builder.info.splits[split].to_proto().SerializeToString(deterministic=True), np.uint8)
     if kept.is_file():
@@ -136,7 +135,7 @@ def _labels(builder: Any, split: str, rows: Any) -> np.ndarray:
         labels[block.start : block.stop] = [row["label"] for row in rows.__getitems__(block)]
     buffer = io.BytesIO()
     np.savez(buffer, labels=labels, of=of)
-    # a folder that many share is often one that nobody may write: then they are read again the next time
+    # a shared folder is often read-only: then the labels are read again the next time
     with contextlib.suppress(OSError, InputError):
         files.write(kept, buffer.getvalue())
     return labels

@@ -258,7 +258,7 @@ def _learned_merges(tokenizer: tokenizers.Tokenizer) -> list[tuple[str, str]]:
 
 
 def _byte_symbols() -> list[str]:
-    """The 256 printable stand-ins for bytes, in CLIP's order: printable bytes first."""
+    """The 256 printable characters for bytes, in CLIP's order: printable bytes first."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = 256 - len(printable)
     return [chr(code) for code in printable] + [chr(256 + n) for n in range(others)]

@@ -48,7 +48,7 @@ SCHEDULER = {
     "steps_offset": 1,
 }
 
-Tell = Callable[[str, loop.Report], None]
+Notify = Callable[[str, loop.Report], None]
 
 
 def train_pipeline(
@@ -58,7 +58,7 @@ def train_pipeline(
     *,
     settings: GeneratorSettings,
     checkpoints: Callable[[str], Any],
-    tell: Tell,
+    notify: Notify,
 ) -> StableDiffusion:
     """A pipeline that draws images of the classes it was trained on.
 
@@ -68,7 +68,7 @@ def train_pipeline(
       prompts: [classes][templates], the prompts of class c, equally many for each.
       settings: networks and trainings; its data set, templates and dtype are not used here.
       checkpoints: returns a context manager with the states of a training, given its name.
-      tell: called at every checkpoint with the training's name.
+      notify: called at every checkpoint with the training's name.
     """
     root, autoencoder, text_encoder, unet = (
         keys.root_key(settings.seed),
@@ -105,7 +105,7 @@ def train_pipeline(
                 steps=chosen.steps,
                 chunk=settings.checkpoint_every,
                 checkpoints=kept,
-                tell=lambda report: tell(name, report),
+                notify=lambda report: notify(name, report),
             )
         return jax.tree.map(lambda leaf: leaf[0], trained.average)
 

@@ -14,7 +14,7 @@ from jaxcil.errors import InputError, unknown_name
 from jaxcil.experiment.fields import Settings
 
 HELD_OUT = 0.1  # of the training images of each class, where the test images are not to be looked at
-STREAMED_SAMPLE = 64  # images of a streamed split that are read to tell it from another
+STREAMED_SAMPLE = 64  # images of a streamed split that are read to identify it
 BLOCK = 500  # images that a network sees at once in evaluation
 
 

@@ -254,7 +254,7 @@ def _of_no_reading(phase: Phase) -> bool:
 
 
 def _setup(settings: Settings, benchmark: Benchmark, tasks: list[Task]) -> Setup:
-    """What a maker is told."""
+    """What a maker receives."""
     own, scenario = settings.training, benchmark.scenario
     unit = 1 if own.epochs is None else max(1, len(whole(tasks[0].rows)) // own.batch_size)
     length = own.steps if own.epochs is None else own.epochs

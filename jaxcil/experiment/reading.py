@@ -118,7 +118,7 @@ def to_json(measured: Measurements) -> dict[str, Any]:
 
 
 def from_json(value: Any, runs: int, scenario: Scenario) -> Measurements | None:
-    """The inverse of `to_json`; None if the value is not of as many runs, tasks and classes, or out of range."""
+    """The inverse of `to_json`; None if the value has other numbers of runs, tasks or classes, or out of range."""
     like = nothing_measured(runs, scenario)
     try:
         arrays = [np.array(value[name], np.float64) for name in Measurements._fields]

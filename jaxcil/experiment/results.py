@@ -22,7 +22,7 @@ from jaxcil.experiment.variants import VARIANTS
 from jaxcil.parallel import mesh
 from jaxcil.synthesis.dataset.contact_sheet import SHEET_COLUMNS, contact_sheet
 from jaxcil.training.learner import whole
-from jaxcil.workdir import files
+from jaxcil.workdir import files, record
 
 PACKAGES = ("jaxcil", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 Measured = Mapping[
@@ -107,7 +107,7 @@ def write_auxiliary(
         shown = np.union1d(shown, rows)
         of_class = np.bincount(auxiliary.labels[rows], minlength=len(names))
         counts[variant] = {name: int(count) for name, count in zip(names, of_class) if count}
-    files.write_json(workdir / "auxiliary.json", {"source": auxiliary.source, "variants": counts})
+    record.write_checked_json(workdir / "auxiliary.json", {"source": auxiliary.source, "variants": counts})
     present = np.unique(auxiliary.labels[shown])
     rows = np.concatenate([shown[auxiliary.labels[shown] == label][:SHEET_COLUMNS] for label in present])
     contact_sheet(

@@ -14,7 +14,7 @@ from jax import Array
 from jaxcil.data.augmentation import augmentation
 from jaxcil.errors import InputError
 from jaxcil.extractors.by_name import make_network
-from jaxcil.workdir import files, record
+from jaxcil.workdir import record
 
 REMEDY = "Delete it, and start the run again to train it anew."
 
@@ -60,7 +60,7 @@ def load_features(folder: str | os.PathLike, seed: int | None = None) -> Callabl
         raise InputError(
             f"{folder} is no extractor of a finished run; expected RUN/extractors/VARIANT, with RUN/results.json"
         )
-    config = files.read_json(run / "results.json")["config"]
+    config = record.read_result(run / "results.json")["config"]
     position = 0
     if seed is not None:
         groups = record.read_kept_json(run / "seeds.json", "Bring back the file that was written.")

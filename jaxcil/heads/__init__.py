@@ -3,7 +3,7 @@
 Call `update` and `scores` under `jax.jit`: outside it, heads with loops compile them at every call.
 
 `scores_are_logits` says of a head that the softmax of its scores is its probability of the classes seen, so that a
-calibration error can be told; distances, cosines, decision values and regressions have no such scale.
+calibration error can be measured; distances, cosines, decision values and regressions have no such scale.
 """
 
 from jaxcil.heads.acil import acil as acil

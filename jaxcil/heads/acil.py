@@ -70,7 +70,7 @@ class ACIL:
         features = task_rows(features, labels, like=means_like(state.layer, num_classes))
         targets = one_hot(labels, num_classes, features.dtype)
         gram, cross = gram_sums(
-            lambda rows, wanted: (relu_layer(rows, state.layer), wanted), features, targets
+            lambda rows, targets: (relu_layer(rows, state.layer), targets), features, targets
         )
         gram, cross = state.gram + gram, state.cross + cross
         counts = state.counts + class_counts(labels, num_classes)

@@ -32,7 +32,7 @@ def task_rows(
     num_classes, feature_dim = like.shape
     _check_shape(features, feature_dim)
     if labels.shape != features.shape[:1]:
-        raise InputError(f"expected one label a row, [{features.shape[0]}], got shape {labels.shape}.")
+        raise InputError(f"expected one label per row, [{features.shape[0]}], got shape {labels.shape}.")
     if not isinstance(labels, Tracer) and labels.size:
         concrete = np.asarray(labels)
         low, high = int(concrete.min()), int(concrete.max())

@@ -75,8 +75,8 @@ class DSAL:
         features = task_rows(features, labels, like=means_like(state.layer, num_classes))
         targets = one_hot(labels, num_classes, features.dtype)
 
-        def compensation(rows: Array, wanted: Array) -> tuple[Array, Array]:
-            residual = wanted - layer_scores(rows, state.layer, main.weights)
+        def compensation(rows: Array, targets: Array) -> tuple[Array, Array]:
+            residual = targets - layer_scores(rows, state.layer, main.weights)
             return _tanh_layer(rows, state.layer), jnp.where((state.counts == 0)[None, :], residual, 0)
 
         more_gram, more_cross = gram_sums(compensation, features, targets)

@@ -23,7 +23,7 @@ S = L L^T, made when the class is learned, gives M = L^-1 and D_c = |M u - M m_c
 float32.
 
 The official code scores the first task by the weights of the trained cosine classifier, without a covariance,
-so the first point of its curves is not FeCAM. `first_task` says which one a curve starts with.
+so the first point of its curves is not FeCAM. `first_task` selects which one a curve starts with.
 """
 
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -99,7 +99,7 @@ class FeCAM:
         """Learns the classes of a task from features [B, D] >= 0, labels [B] int32 (-1: padding).
 
         A class that comes again replaces what was known of it. Costs, in mode per_class, images_per_class D^2
-        and D^3 a new class.
+        and D^3 per new class.
         """
         features = task_rows(features, labels, like=state.means)
         self.check_features(features)

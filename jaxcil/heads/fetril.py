@@ -12,7 +12,7 @@ old ones. Presets differ in the source class alone:
 
 The classifier (`linear_models.py`) is one of
 
-    svm     a squared-hinge support vector machine a class with C = 1, on rows scaled to length one after the
+    svm     one squared-hinge support vector machine per class with C = 1, on rows scaled to length one after the
             translation. Both codes hand this problem to liblinear, which stops at a tolerance of 1e-4, up to 1.3e-3
             from the optimum in a weight; here it is the optimum
     fc      softmax regression by SGD on rows as they are, as PyCIL trains it: 50 epochs, batches of 128, learning
@@ -86,7 +86,7 @@ class FeTrIL:
         """Learns a task's features [B, D], labels [B] int32 (-1: padding), and a classifier of all seen.
 
         A class that comes again counts as new: its rows replace its mean. A task without rows changes nothing.
-        Memory: C images_per_class training rows, and for svm a margin a class for each of them. Only the
+        Memory: C images_per_class training rows, and for svm one margin per class for each of them. Only the
         classifier fc needs the key.
         """
         features = task_rows(features, labels, like=state.means)

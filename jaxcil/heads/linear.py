@@ -51,7 +51,7 @@ class Linear:
     ) -> LinearState:
         """Trains all classes seen on a task's features [B, D], labels [B] int32 (-1: padding), with a key.
 
-        Known classes go on from their weights. The order of the rows decides the batches.
+        Known classes start from their weights. The order of the rows decides the batches.
         """
         features = task_rows(features, labels, like=state.weights[:, :-1])
         weights = self.classifier.fit(features, labels, state.weights, key)

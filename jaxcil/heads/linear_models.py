@@ -25,7 +25,7 @@ MOMENTUM = 0.9
 
 @flax.struct.dataclass
 class SupportVectors:
-    """One squared-hinge support vector machine a class, at its optimum (`linear_svm.py`)."""
+    """One squared-hinge support vector machine per class, at its optimum (`linear_svm.py`)."""
 
     regularisation: Array | float
     unit: ClassVar[bool] = True

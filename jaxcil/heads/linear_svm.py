@@ -15,8 +15,8 @@ with a line search ends after finitely many steps, about ten (Keerthi and DeCost
 is the optimum and not a function of the solver's tolerance, its random order or its start, as far as the dtype
 reaches: the condition number of (2) grows with C times the number of rows (`LARGEST`).
 
-At first most rows are active, and a Hessian a class would be most of the work; near the optimum hardly any is,
-for most rows are told apart with room to spare. So directions come from conjugate gradients (Lin, Weng and
+At first most rows are active, and one Hessian per class would be most of the work; near the optimum hardly any is,
+for most rows are separated with room to spare. So directions come from conjugate gradients (Lin, Weng and
 Keerthi, JMLR 9, 2008), whose products with the Hessians of all classes are two matrix products. The
 preconditioner of a class with n active rows of R is
 
@@ -38,7 +38,7 @@ from jax.scipy.linalg import cho_solve
 # features end within 3e-6 of its objective. The 2,000 rows are 4e-4 above it at 3e3, 7e-3 at 1e4 and twice it at 1e5
 LARGEST = 1e3
 MAX_STEPS = 100
-MAX_PRODUCTS = 60  # with the Hessians, a step
+MAX_PRODUCTS = 60  # with the Hessians, per step
 # Share of the gradient that a direction may leave; closer costs more products than it saves steps
 LEFT = 0.25
 MAX_TRIALS = 12  # lengths of a step

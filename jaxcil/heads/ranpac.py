@@ -82,15 +82,15 @@ class RanPAC:
         place = jnp.cumsum(real, dtype=jnp.int32) - 1
         fitted = (real & (place < 4 * real.sum(dtype=jnp.int32) // 5))[:, None]
 
-        def projected(rows: Array, wanted: Array) -> tuple[Array, Array]:
-            return relu_layer(rows, state.projection), wanted
+        def projected(rows: Array, targets: Array) -> tuple[Array, Array]:
+            return relu_layer(rows, state.projection), targets
 
         fit = gram_sums(projected, jnp.where(fitted, features, 0), jnp.where(fitted, targets, 0))
         # ceil(n / 5) of n rows are held out
         rows = jnp.nonzero(real & ~fitted[:, 0], size=-(-labels.shape[0] // 5), fill_value=labels.shape[0])[0]
-        unseen, wanted = (x.at[rows].get(mode="fill", fill_value=0) for x in (features, targets))
-        ridge = choose_ridge(*fit, problem=projected, held_out=(unseen, wanted))
-        rest = gram_sums(projected, unseen, wanted)
+        unseen, unseen_targets = (x.at[rows].get(mode="fill", fill_value=0) for x in (features, targets))
+        ridge = choose_ridge(*fit, problem=projected, held_out=(unseen, unseen_targets))
+        rest = gram_sums(projected, unseen, unseen_targets)
         gram, cross = state.gram + fit[0] + rest[0], state.cross + fit[1] + rest[1]
         learned = RanPACState(
             projection=state.projection,
@@ -133,15 +133,15 @@ def choose_ridge(
     ridges = jnp.asarray([10.0**exponent for exponent in EXPONENTS], gram.dtype)
 
     def errors(rows: Array, targets: Array) -> Array:
-        expanded, wanted = problem(rows, targets)
+        expanded, expected = problem(rows, targets)
         rotated = jnp.matmul(expanded, vectors, precision="highest")
 
         def of_ridge(ridge: Array) -> Array:
             shifted = values + extra + ridge
-            found = jnp.matmul(
+            predicted = jnp.matmul(
                 rotated, cross * ((1 + extra / shifted) / shifted)[:, None], precision="highest"
             )
-            return jnp.square(found - wanted).sum(axis=1)
+            return jnp.square(predicted - expected).sum(axis=1)
 
         return jax.lax.map(of_ridge, ridges).T
 

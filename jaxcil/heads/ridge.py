@@ -30,8 +30,8 @@ def gram_sums(
     """
 
     def sums(block: tuple[Array, Array]) -> tuple[Array, Array]:
-        rows, wanted = problem(*block)
-        return tuple(jnp.matmul(rows.T, side, precision="highest") for side in (rows, wanted))  # type: ignore
+        rows, targets = problem(*block)
+        return tuple(jnp.matmul(rows.T, side, precision="highest") for side in (rows, targets))  # type: ignore
 
     if features.shape[0] <= BLOCK:
         return sums((features, targets))
@@ -48,15 +48,16 @@ def in_blocks(function: Callable[..., Array], *rows: Array) -> Array:
     """function(*rows) [B, C] of arrays with B rows that it takes one by one, in blocks of rows."""
     if rows[0].shape[0] <= BLOCK:
         return function(*rows)
-    found = jax.lax.map(lambda block: function(*block), tuple(map(_blocks, rows)))
-    return found.reshape(-1, found.shape[-1])[: rows[0].shape[0]]
+    outputs = jax.lax.map(lambda block: function(*block), tuple(map(_blocks, rows)))
+    return outputs.reshape(-1, outputs.shape[-1])[: rows[0].shape[0]]
 
 
 def ridge_weights(gram: Array, cross: Array, ridge: Array) -> Array:
     """W [M, C] of equation (1) by a Cholesky factor and one step of refinement.
 
     The factor is that of a matrix with `rounding` more on its diagonal, which float32 needs where X^T X is singular,
-    as it is with fewer rows than columns, and ridge small beside it; the refinement takes most of its bias away again.
+    as it is with fewer rows than columns, and ridge is small compared with it; the refinement removes most of the
+    bias.
 
     Args:
       gram: X^T X [M, M].

@@ -124,7 +124,7 @@ def _means_before(state: SLDAState, features: Array, labels: Array, batch_means:
     # Centred, the sum of a class is 0: sums that run on through all classes keep their digits
     centred = jnp.where((sorted_labels >= 0)[:, None], features[order] - batch_means[sorted_labels], 0)
     running = jnp.cumsum(centred, axis=0) - centred
-    starts = labels.shape[0] - jnp.cumsum(counts[::-1])[::-1]  # padding rows, of label -1, stand first
+    starts = labels.shape[0] - jnp.cumsum(counts[::-1])[::-1]  # padding rows, of label -1, come first
     place = jnp.arange(labels.shape[0], dtype=jnp.int32) - starts.astype(jnp.int32)[sorted_labels]
     place = jnp.maximum(place, 0).astype(features.dtype)[:, None]
     seen = state.counts[sorted_labels].astype(features.dtype)[:, None]

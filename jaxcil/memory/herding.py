@@ -1,7 +1,7 @@
 """Herding: the exemplars of a class, picked so that their mean stays near the mean of the class.
 
 With mu the mean of the class's features u, each scaled to length one, and p_1, p_2, ... the picks in order, both
-rules in use are told by one vector,
+rules in use differ in one vector,
 
     w_k = k mu - sum_{j<k} u(p_j)                                                   (1)
     argmin | mu - (u + sum_{j<k} u(p_j)) / k |^2   =   argmax <w_k, u> - |u|^2 / 2      (2)
@@ -95,7 +95,7 @@ def _with_repeats(images: Array, real: Array, exemplars: int) -> Array:
     """Places [exemplars] of the picks among the images [n, D]; n, which is none, fills the rest."""
     pairs, mean = _likeness(images, real)
     none = real.shape[0]
-    wanted = jnp.minimum(real.sum(), exemplars)
+    quota = jnp.minimum(real.sum(), exemplars)
 
     def pick(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         towards, picks, count, round_ = carry
@@ -105,7 +105,7 @@ def _with_repeats(images: Array, real: Array, exemplars: int) -> Array:
         return towards + mean - pairs[:, place], picks, jnp.where(again, count, count + 1), round_ + 1
 
     def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
-        return (carry[2] < wanted) & (carry[3] < MAX_ROUNDS)
+        return (carry[2] < quota) & (carry[3] < MAX_ROUNDS)
 
-    start = mean, jnp.full(exemplars, none), jnp.zeros_like(wanted), jnp.zeros((), jnp.int32)
+    start = mean, jnp.full(exemplars, none), jnp.zeros_like(quota), jnp.zeros((), jnp.int32)
     return jax.lax.while_loop(unfinished, pick, start)[1]

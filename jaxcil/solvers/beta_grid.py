@@ -80,7 +80,7 @@ def zero_terminal_snr(betas: ArrayLike) -> np.ndarray:
 
 
 def scheduler_betas(scheduler_config: Mapping[str, Any]) -> np.ndarray:
-    """The betas [T] that a diffusers `scheduler_config.json` stands for.
+    """The betas [T] that a diffusers `scheduler_config.json` defines.
 
     Args:
       scheduler_config: the file as a mapping. Read are num_train_timesteps, beta_schedule, beta_start, beta_end,

@@ -41,9 +41,9 @@ def calibrate(
     *,
     steps: int,
     learning_rate: float,
-    tell: Callable[[int, float], None] = lambda done, loss: None,
+    notify: Callable[[int, float], None] = lambda done, loss: None,
 ) -> Calibration:
-    """Minimises E[loss(parameters, key)] over positive parameters with Adam, one draw a step.
+    """Minimises E[loss(parameters, key)] over positive parameters with Adam, one draw per step.
 
     Adam moves their logarithms, at a rate that falls to zero as a cosine. A parameter of 0 stays out of reach: the
     slope of a sample in a strength of noise is infinite there. One program is compiled for all steps.
@@ -55,7 +55,7 @@ def calibrate(
       key: step n calls loss with fold_in(key, n).
       steps: at least 1.
       learning_rate: > 0; about the change of a logarithm in each of the first steps.
-      tell: called after every step with the number of steps done and the loss.
+      notify: called after every step with the number of steps done and the loss.
 
     Raises:
       ValueError: there are no parameters or one is not positive, or steps or learning_rate is of no use.
@@ -79,7 +79,7 @@ def calibrate(
             )
         logs = new
         losses.append(value)
-        tell(n + 1, float(value))
+        notify(n + 1, float(value))
     return Calibration(jax.tree.map(jnp.exp, logs), jnp.stack(losses))
 
 

@@ -8,7 +8,7 @@ u = epsilon - x0,
     x0 = x - sigma u,          where alpha = 1 - sigma.                                 (3)
 
 A denoiser is a function (x [B, ...], node) -> x0 prediction [B, ...]; node holds three scalars. A network that
-predicts x0 is a denoiser as it stands. All else here turns functions into denoisers whose results have the dtype of
+predicts x0 is a denoiser as it is. All else here turns functions into denoisers whose results have the dtype of
 x, so that a network may compute in bfloat16 under a float32 state.
 """
 
@@ -74,7 +74,7 @@ def classifier_free(
     window: tuple[ArrayLike, ArrayLike] | None = None,
     rescale: ArrayLike = 0.0,
 ) -> Denoiser:
-    """Classifier-free guidance of x0 predictions, as `guided`; two calls a row.
+    """Classifier-free guidance of x0 predictions, as `guided`; two calls per row.
 
     Without rescaling it is linear in the prediction, and so the same for x0, epsilon, v and u. Rescaling is not:
     Lin et al. apply it to what their network predicts, v, and here it acts on x0.
@@ -127,9 +127,9 @@ def guided(negative: Array, positive: Array, scale: ArrayLike, rescale: ArrayLik
     prediction = negative + _per_sample(scale, positive) * (positive - negative)
     entries = tuple(range(1, positive.ndim))
     ddof = 1 if math.prod(positive.shape[1:]) > 1 else 0  # Lin et al.'s; a single number would give 0 / 0
-    wanted, found = (jnp.var(e, axis=entries, keepdims=True, ddof=ddof) for e in (positive, prediction))
-    varied = (wanted > 0) & (found > 0)  # double where: neither the root nor the quotient has a slope at 0
-    ratio = jnp.sqrt(jnp.where(varied, wanted, 1.0)) / jnp.sqrt(jnp.where(varied, found, 1.0))
+    target, actual = (jnp.var(e, axis=entries, keepdims=True, ddof=ddof) for e in (positive, prediction))
+    varied = (target > 0) & (actual > 0)  # double where: neither the root nor the quotient has a slope at 0
+    ratio = jnp.sqrt(jnp.where(varied, target, 1.0)) / jnp.sqrt(jnp.where(varied, actual, 1.0))
     rescale = _per_sample(rescale, positive)
     return rescale * prediction * ratio + (1 - rescale) * prediction
 
@@ -219,6 +219,6 @@ def _per_sample(value: ArrayLike, x: Array) -> Array:
     value = jnp.asarray(value, x.dtype)
     if value.shape not in ((), x.shape[:1]):
         raise ValueError(
-            f"expected a scalar or one number a sample, {x.shape[0]} in all, got shape {value.shape}."
+            f"expected a scalar or one number per sample, {x.shape[0]} in all, got shape {value.shape}."
         )
     return value.reshape(value.shape + (1,) * (x.ndim - 1)) if value.ndim else value

@@ -19,7 +19,7 @@ float32. The published code sums phi_t / phi at points uniform in lam instead, f
 
     c1 = h + phi_t Int dl / phi(l),    c2 = h^2 / 2 + phi_t Int (l - lam_s) / phi(l) dl.     (4)
 
-Divided differences stand for the derivatives. d1 over the last two nodes and s over the last three are
+Divided differences replace the derivatives. d1 over the last two nodes and s over the last three are
 D' = d1, D'' = 2 s as published. But d1 is the slope in the middle of [lam_i, lam_{i-1}], an error of first
 order, so that the published order 3 converges with order 2. Newton's interpolant corrects it:
 
@@ -89,7 +89,7 @@ def er_sde(
         true noise from fine grids.
       start: "euler", or "corrector": the prediction at node 1 corrects step 0 afterwards, at no extra call;
         state 1 of a trajectory is then the predictor's. Needs order 2 or 3.
-      basis: the polynomial that stands for D is one in "lam", as published, or in "log_lam" ("gauss" only).
+      basis: D is approximated by a polynomial in "lam", as published, or in "log_lam" ("gauss" only).
         The orders are the same. "log_lam" has the smaller errors from a moderate first lam (up to 20), "lam"
         where the first steps are few and long (EDM's 80 with less than 30 calls).
 

@@ -10,7 +10,7 @@ the network's own time along:
 
 A run of N steps has N + 1 nodes. The last may have lam = 0: the run then ends in a denoised sample. All
 parameters of the makers below but the number of steps are leaves, checked where they are concrete. The grids of
-networks that were trained on a table of betas stand in `beta_grid.py`.
+networks that were trained on a table of betas are in `beta_grid.py`.
 """
 
 import itertools
@@ -270,7 +270,7 @@ def check_grid(grid: Grid) -> Grid:
         raise ValueError(
             f"a grid holds three arrays [N + 1] of the same length, at least 2, got shapes {shapes}."
         )
-    # what the solver sees: float64 may tell nodes apart that are one there
+    # what the solver sees: nodes that differ in float64 may be equal there
     checked = Grid(*as_floats(grid.time, grid.alpha, grid.sigma))
     if not is_concrete(grid):  # and not `checked`, which is traced inside jit whatever it is made of
         return checked
@@ -308,9 +308,9 @@ def check_grid(grid: Grid) -> Grid:
 
 
 class Steps(NamedTuple):
-    """The N steps of a grid in lam, with stand-ins where lam is infinite or 0.
+    """The N steps of a grid in lam, with substitutes where lam is infinite or 0.
 
-    Logarithms and their gradients see the stand-ins; a solver overwrites those rows afterwards (the double
+    Logarithms and their gradients see the substitutes; a solver overwrites those rows afterwards (the double
     `where` of automatic differentiation).
     """
 

@@ -34,7 +34,7 @@ def heun(
     at: Callable[[Array], Grid] | None = None,
     final_zero: bool | None = None,
 ) -> Plan:
-    """Heun's method with churn as a table: order 2, weak order 2 with churn (measured); two denoiser calls a step.
+    """Heun's method with churn as a table: order 2, weak order 2 with churn (measured); two denoiser calls per step.
 
     gamma_i = min(churn / n, sqrt(2) - 1) where s_tmin <= lam_i <= s_tmax, else 0, for n steps. x lives at the
     plan's first node s_0, so the noise of the first churn is the caller's (`prior` draws it). Rows alternate

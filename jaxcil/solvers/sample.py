@@ -153,7 +153,7 @@ def _sample_keys(key: Array, batch: int) -> Array:
     if key.shape == ():
         return jax.vmap(lambda b: jax.random.fold_in(key, b))(jnp.arange(batch))
     if key.shape != (batch,):
-        raise ValueError(f"key must be one key or one a sample, {batch} in all, got shape {key.shape}.")
+        raise ValueError(f"key must be one key or one per sample, {batch} in all, got shape {key.shape}.")
     return key
 
 

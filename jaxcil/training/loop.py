@@ -139,7 +139,7 @@ def train(
     chunk: int,
     mesh: jax.sharding.Mesh | None = None,
     checkpoints: Checkpoints | None = None,
-    tell: Callable[[Report], None] = lambda report: None,
+    notify: Callable[[Report], None] = lambda report: None,
 ) -> Any:
     """Trains all runs next to each other and gives their states after the last step.
 
@@ -157,7 +157,7 @@ def train(
       chunk: steps between two checkpoints.
       mesh: None takes `training_mesh` for this batch.
       checkpoints: where states are kept, and resumed from.
-      tell: called after every chunk, once its state is kept.
+      notify: called after every chunk, once its state is kept.
 
     Raises:
       InputError: the batch does not divide over the devices.
@@ -200,7 +200,7 @@ def train(
         done += valid
         if checkpoints:
             checkpoints.save(done, states)
-        tell(Report(done, steps, means))
+        notify(Report(done, steps, means))
     return states
 
 

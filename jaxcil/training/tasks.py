@@ -90,7 +90,7 @@ class Surroundings:
     def program(self, phase: Training) -> Callable[..., Any]:
         """The compiled chunk of a training."""
         if phase.step not in self.programs:
-            self.programs[phase.step] = loop.program(phase.step, batch=_batch)
+            self.programs[phase.step] = loop.program(phase.step, batch=as_batch)
         return self.programs[phase.step]
 
 
@@ -148,6 +148,12 @@ def learn(
         progress.advance(progress.task + 1, 0)
         surroundings.pause()
     return progress.states, progress.measured
+
+
+def as_batch(taken: Data, clock: loop.Clock) -> Batch:
+    """Images of a pool as a step takes them, each with weight 1."""
+    ones = jnp.ones(len(taken.labels))
+    return Batch(*taken, ones, ones, *clock)
 
 
 def initial_states(learner: Any, run_keys: Sequence[Array], image_shape: tuple[int, int]) -> list[Any]:
@@ -266,7 +272,7 @@ def _train(
     mesh = meshes.training_mesh(len(states), batch_size=batch_size, resident=pool.nbytes)
     all_keys = jnp.stack(phase_keys)
     before = stacked(states)
-    with surroundings.watch(phase.name, steps, progress.steps) as tell:
+    with surroundings.watch(phase.name, steps, progress.steps) as notify:
         trained = loop.train(
             surroundings.program(phase),
             learner,
@@ -278,7 +284,7 @@ def _train(
             chunk=surroundings.chunk,
             mesh=mesh,
             checkpoints=_InTraining(progress),
-            tell=tell,
+            notify=notify,
         )
     trained = jax.tree.map(jnp.asarray, meshes.on_host(trained))  # on one device, whatever it was trained on
     ends = unstacked(trained, len(states))
@@ -335,11 +341,6 @@ def _keyed(learner: Any, task: Task, run_keys: Sequence[Array]) -> list[tuple[Ph
         phases.append((phase, folded))
         place += 1
     return phases
-
-
-def _batch(taken: Data, clock: loop.Clock) -> Batch:
-    ones = jnp.ones(len(taken.labels))
-    return Batch(*taken, ones, ones, *clock)
 
 
 def _arrays(task: Task) -> Task:

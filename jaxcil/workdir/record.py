@@ -93,6 +93,19 @@ def read_kept_json(path: str | os.PathLike, remedy: str) -> Any:
     return None if content is None else _parsed(path, content)
 
 
+def read_result(path: str | os.PathLike) -> Any:
+    """The value in a JSON file that people copy: compared with its checksum if that was copied too.
+
+    Raises:
+      InputError: there is no such file, it is damaged, or it is not JSON.
+    """
+    if not has_checksum(pathlib.Path(path)):
+        return files.read_json(path)
+    return read_kept_json(
+        path, "Bring back the file that was written, or run the command that writes it again."
+    )
+
+
 def has_checksum(path: pathlib.Path) -> bool:
     """Whether a checksum was written with a file."""
     checksum = _checksum_path(path)

@@ -50,7 +50,7 @@ def call(capsys, *arguments):
 def training(monkeypatch):
     """In place of the training of a network: its features are the level of an image, and light is above 100."""
 
-    def train(data, settings, tell):
+    def train(data, settings, notify):
         assert data.class_names == ("dark", "light")
 
         def features(images):

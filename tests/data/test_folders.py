@@ -146,7 +146,7 @@ def no_folders(root):
         (without_tabs, "test", None, "lines FILE<tab>CLASS"),
         (unannotated, "test", None, f"class '{WNIDS[2]}' has no images"),
         (missing, "test", None, r"val_1\.JPEG cannot be read: No such file"),
-        (nothing, "train", f"{WNIDS[0]},{WNIDS[0]}", f"named once each, twice there are: {WNIDS[0]}"),
+        (nothing, "train", f"{WNIDS[0]},{WNIDS[0]}", f"named once each; named twice: {WNIDS[0]}"),
         (nothing, "train", "n9, n8", r"has no class 'n9' \(nor 1 others\); its 3 classes are n01440764"),
         (
             nothing,

@@ -174,7 +174,7 @@ def test_an_archive_downloaded_by_hand_stands_for_the_download(tmp_path, monkeyp
         ("cifar", r"no data set to prepare 'cifar'.*Did you mean 'cifar10'"),
         ("digits", "the digits need no preparation"),
         ("tfds:no_such_set", "TFDS gives no data set 'tfds:no_such_set'"),
-        ("tfds:imagenet_resized", "comes in kinds, .* tfds:imagenet_resized/64x64"),
+        ("tfds:imagenet_resized", "has several configurations, .* tfds:imagenet_resized/64x64"),
         ("tfds:jaxcil_unreachable", "no route to host.*https://pictures.invalid.*--manual_dir"),
         ("tfds:jaxcil_by_hand", "by hand into --manual_dir.*Sign in and fetch pictures.tar"),
         ("tfds:jaxcil_texts", "must have an image and a label .*features are text"),

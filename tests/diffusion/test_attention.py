@@ -1,4 +1,4 @@
-"""Attention by every kernel, as far as a CPU can tell."""
+"""Attention by every kernel, as far as a CPU can show."""
 
 import jax
 import jax.numpy as jnp

@@ -108,7 +108,7 @@ def trained():
         WORDS,
         settings=chosen,
         checkpoints=lambda name: contextlib.nullcontext(),
-        tell=lambda name, report: told.append((name, report)),
+        notify=lambda name, report: told.append((name, report)),
     )
     return model, told
 

@@ -373,7 +373,7 @@ def test_a_pipeline_that_is_not_understood_is_refused(tmp_path, file, values, me
 
 def test_parts_that_do_not_fit_are_not_saved(model, tmp_path):
     wide = dataclasses.replace(model.text_encoder, hidden_size=64)
-    with pytest.raises(InputError, match=r"32 numbers.*gives 64"):
+    with pytest.raises(InputError, match=r"width 32, .* returns 64"):
         sd.save(tmp_path, model.replace(text_encoder=wide))
     assert not list(tmp_path.iterdir())
 

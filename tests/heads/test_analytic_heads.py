@@ -153,7 +153,7 @@ def test_float32_fits_fewer_rows_than_columns_as_float64_does():
         *(jnp.asarray(x) for x in (single.T @ single, single.T @ targets)), jnp.float32(0.1)
     )
     found = unseen @ np.asarray(weights, np.float64)
-    # Float32 cannot tell a ridge of 0.1 from 0 beside a trace of 4e7; decisions by a hair may differ
+    # Float32 cannot distinguish a ridge of 0.1 from 0 next to a trace of 4e7; decisions by a hair may differ
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.95
 
 

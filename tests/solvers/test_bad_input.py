@@ -177,11 +177,11 @@ CASES = {
     ),
     "keys of another batch": (
         lambda: run(key=jax.random.split(jax.random.key(0), 3)),
-        r"one key or one a sample, 2 in all, got shape \(3,\)",
+        r"one key or one per sample, 2 in all, got shape \(3,\)",
     ),
     "prior with too many keys": (
         lambda: prior(plan(), jax.random.split(jax.random.key(0), 3), (2, 2)),
-        "one a sample, 2 in all",
+        "one per sample, 2 in all",
     ),
     "nodes of another grid": (
         lambda: run(plan=plan().replace(sigma=karras_grid(4).sigma), key=jax.random.key(0)),

@@ -88,7 +88,7 @@ def test_progress_is_told_after_every_step():
         jax.random.key(0),
         steps=4,
         learning_rate=0.1,
-        tell=lambda done, loss: told.append((done, loss)),
+        notify=lambda done, loss: told.append((done, loss)),
     )
     assert told == [(n + 1, float(loss)) for n, loss in enumerate(fit.losses)]
 

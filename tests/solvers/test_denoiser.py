@@ -171,7 +171,7 @@ def test_a_scale_a_sample_equals_separate_calls(make, pair, strict_dtypes):
     mixed = make(pair, towards, scales)(x, NODE)
     alone = [make(pair, towards, scale)(x[i : i + 1], NODE)[0] for i, scale in enumerate(scales)]
     np.testing.assert_allclose(mixed, jnp.stack(alone), rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="one number a sample, 3 in all, got shape"):
+    with pytest.raises(ValueError, match="one number per sample, 3 in all, got shape"):
         make(pair, towards, jnp.ones(2))(x, NODE)
 
 

@@ -50,7 +50,7 @@ def count_all(data, parts, steps=8, chunk=3, runs=2, program=None, **options):
         steps=steps,
         chunk=chunk,
         mesh=options.pop("mesh", mesh.training_mesh(runs, jax.devices()[:1])),
-        tell=reports.append,
+        notify=reports.append,
         **options,
     )
     return states, reports
@@ -136,7 +136,7 @@ def train(runs=2, devices=1, checkpoints=None, stop_after=None, policy="vmap"):
     begin = jax.vmap(lambda key: learner.begin(learner.init(key, example), task, key))
     program = loop.program(Supervised.step, policy, batch=make_batch)
 
-    def tell(report):
+    def notify(report):
         if report.done == stop_after:
             raise KeyboardInterrupt
 
@@ -151,7 +151,7 @@ def train(runs=2, devices=1, checkpoints=None, stop_after=None, policy="vmap"):
         chunk=2,
         mesh=mesh.training_mesh(runs, jax.devices()[:devices]),
         checkpoints=checkpoints,
-        tell=tell,
+        notify=notify,
     )
     return states, program
 

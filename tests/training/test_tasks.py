@@ -419,12 +419,12 @@ def test_the_watcher_learns_the_length_and_the_place_of_a_training():
     def watch(name, total, done):
         seen.append((name, total, done))
 
-        def tell(report):
+        def notify(report):
             seen.append((name, report.total, report.done))
             if len(seen) == 2:
                 raise KeyboardInterrupt
 
-        yield tell
+        yield notify
 
     options = {"count": 1, "store": store, "surroundings": {"watch": watch}}
     with pytest.raises(KeyboardInterrupt):

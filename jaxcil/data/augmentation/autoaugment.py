@@ -47,7 +47,7 @@ def autoaugment(keys: Array, levels: Array) -> Array:
     """The policy on images of grey levels.
 
     Args:
-      keys: [B], one an image.
+      keys: [B], one per image.
       levels: uint8 [B, H, W, 3].
 
     Returns:

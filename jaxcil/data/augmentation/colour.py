@@ -68,7 +68,7 @@ def random_blur(keys: Array, images: Array, largest: Array | float) -> Array:
     """A blur of standard deviation uniform in [0, largest] pixels.
 
     Args:
-      keys: [B], one an image.
+      keys: [B], one per image.
       images: [B, H, W, 3] in [-1, 1].
       largest: in pixels, >= 0 and well below H and W.
     """

@@ -18,7 +18,7 @@ def padded_crop(keys: Array, images: Array, pixels: int, border: Border) -> Arra
     """A window of the image's own size, anywhere in the image padded by `pixels` (He et al., arXiv:1512.03385, 4.2).
 
     Args:
-      keys: [B], one an image.
+      keys: [B], one per image.
       images: [B, H, W, 3] in [-1, 1].
       pixels: on every side.
       border: what comes in: "black", or the border's pixels ("edge").
@@ -57,7 +57,7 @@ def cutout(keys: Array, images: Array, side: int) -> Array:
     subtract the mean; the paper cuts after, which leaves the mean colour.
 
     Args:
-      keys: [B], one an image.
+      keys: [B], one per image.
       images: [B, H, W, 3] in [-1, 1].
       side: of the square, in pixels.
     """
@@ -76,7 +76,7 @@ def resized_crop(keys: Array, images: Array) -> Array:
     """A rectangle of the image, brought back to the image's size (Szegedy et al., arXiv:1409.4842, section 6).
 
     Args:
-      keys: [B], one an image.
+      keys: [B], one per image.
       images: [B, H, W, 3].
 
     Returns:
@@ -112,10 +112,10 @@ def rectangles(keys: Array, height: int, width: int) -> Array:
             jnp.int32
         )
         fits = (sizes > 0).all(axis=1) & (sizes[:, 0] <= height) & (sizes[:, 1] <= width)
-        found = fits.any()
-        size = jnp.where(found, sizes[jnp.argmax(fits)], jnp.array(middle))
+        any_fits = fits.any()
+        size = jnp.where(any_fits, sizes[jnp.argmax(fits)], jnp.array(middle))
         free = jnp.array([height, width]) - size
-        corner = jnp.where(found, jax.random.randint(place_key, (2,), 0, free + 1), free // 2)
+        corner = jnp.where(any_fits, jax.random.randint(place_key, (2,), 0, free + 1), free // 2)
         return jnp.concatenate([corner, size])
 
     return jax.vmap(draw_one)(keys)

@@ -1,11 +1,11 @@
 """The operations that augmentation policies choose from, on images of grey levels, each image with its own.
 
-They are Pillow's, whose rounding the policies were found with (Cubuk et al., arXiv:1805.09501, table 6). A switch
+They are Pillow's, whose rounding the policies were searched with (Cubuk et al., arXiv:1805.09501, table 6). A switch
 over them under `vmap` would compute all fifteen for every image. They fall into three families instead, and
 each image passes through one member of each, two of them the identity:
 
     affine   out(x, y) = in(a x + b y + c, d x + e y + f)             one gather, at pixel centres           (1)
-    point    out_k = table_k[in_k], one table a channel               one gather                             (2)
+    point    out_k = table_k[in_k], one table per channel           one gather                             (2)
     blend    out = base + factor (in - base), base grey or smooth     one product                            (3)
 """
 
@@ -61,7 +61,7 @@ def apply_in_turn(
 def apply(
     levels: Array, operations: Array, magnitudes: Array, fill: int, interpolation: Interpolation
 ) -> Array:
-    """One operation an image.
+    """One operation per image.
 
     Args:
       levels: uint8 [B, H, W, 3].
@@ -133,9 +133,9 @@ def _affine_nearest(levels: Array, matrices: Array, fill: int) -> Array:
     )
     x, y = jnp.arange(width)[None, None, :], jnp.arange(height)[None, :, None]
     column, row = (c + a * x + b * y) >> 16, (f + d * x + e * y) >> 16
-    found = levels[jnp.arange(batch)[:, None, None], row.clip(0, height - 1), column.clip(0, width - 1)]
+    shifted = levels[jnp.arange(batch)[:, None, None], row.clip(0, height - 1), column.clip(0, width - 1)]
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    return jnp.where(inside[..., None], found, jnp.uint8(fill))
+    return jnp.where(inside[..., None], shifted, jnp.uint8(fill))
 
 
 def _affine_bilinear(levels: Array, matrices: Array, fill: int) -> Array:
@@ -155,8 +155,8 @@ def _affine_bilinear(levels: Array, matrices: Array, fill: int) -> Array:
 
     upper = pixel(top, left) + right_share * (pixel(top, left + 1) - pixel(top, left))
     lower = pixel(top + 1, left) + right_share * (pixel(top + 1, left + 1) - pixel(top + 1, left))
-    found = (upper + low_share * (lower - upper)).astype(jnp.uint8)
-    return jnp.where(inside[..., None], found, jnp.uint8(fill))
+    blended = (upper + low_share * (lower - upper)).astype(jnp.uint8)
+    return jnp.where(inside[..., None], blended, jnp.uint8(fill))
 
 
 def _tables(levels: Array, operations: Array, magnitudes: Array) -> Array:

@@ -1,6 +1,6 @@
 """TrivialAugment with the wide ranges (Mueller and Hutter, arXiv:2103.10158, section 3 and table 1).
 
-One operation an image, each of the fourteen with the same probability, at one of 31 magnitudes with the same
+One operation per image, each of the fourteen with the same probability, at one of 31 magnitudes with the same
 probability, with a random sign. Ranges, truncated pixels and black borders are those of torchvision's
 `TrivialAugmentWide`. Its default takes the nearest pixel where an image is moved; the analytic-learning codes (ACIL,
 DS-AL) interpolate between four.
@@ -20,7 +20,7 @@ def trivial_augment(keys: Array, levels: Array, interpolation: operations.Interp
     """The policy on images of grey levels.
 
     Args:
-      keys: [B], one an image.
+      keys: [B], one per image.
       levels: uint8 [B, H, W, 3].
       interpolation: "nearest" or "bilinear", of shears, translations and rotations.
 

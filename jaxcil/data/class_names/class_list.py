@@ -1,6 +1,6 @@
-"""Class names with what else they are called: from a file, a known data set, or a TFDS builder.
+"""Class names and their synonyms: from a file, a known data set, or a TFDS builder.
 
-A file has one class a line, in the order of the labels:
+A file has one class per line, in the order of the labels:
 
     # a line that starts so is a comment
     sea_lion
@@ -8,7 +8,7 @@ A file has one class a line, in the order of the labels:
     crane, whooping crane; a large bird         a definition behind a semicolon
     n03126707: crane; a machine                 a class of another name before a colon
 
-The name of a class is what synthetic and real images join by and what a label stands for; the words are what
+The name of a class is what synthetic and real images join by and what a label means; the words are what
 prompts contain. Known lists are next to this file in the same form, with their sources.
 
 ImageNet-Subset is two data sets: two choices of 100 of the 1,000 classes, with 9 in common. Results on one say nothing
@@ -49,7 +49,7 @@ FOLDER = pathlib.Path(__file__).parent
 WHOLE = ("cifar10", "cifar100", "imagenet1k")
 KNOWN = (*WHOLE, *SUBSETS)
 TFDS = "tfds:"
-WORDNET_ID = re.compile(r"n\d{8}")  # what classes of ImageNet and its kin are called
+WORDNET_ID = re.compile(r"n\d{8}")  # names that ImageNet and its subsets give to classes
 
 
 class ClassEntry(NamedTuple):
@@ -78,7 +78,7 @@ def read_class_list(source: str) -> tuple[ClassEntry, ...]:
     path = FOLDER / f"{source}.txt" if source in WHOLE else pathlib.Path(source)
     if not files.is_file(str(path)):
         raise InputError(
-            f"{unknown_name('class list', source, KNOWN)} Or give the path of a file with a class a line, or "
+            f"{unknown_name('class list', source, KNOWN)} Or give the path of a file with a class per line, or "
             f"{TFDS}NAME for the label names of a TFDS builder."
         )
     try:
@@ -97,7 +97,7 @@ def read_class_list(source: str) -> tuple[ClassEntry, ...]:
             )
         entries[entry.name] = entry
     if not entries:
-        raise InputError(f"{path} holds no class; write one name a line.")
+        raise InputError(f"{path} holds no class; write one name per line.")
     return tuple(entries.values())
 
 
@@ -133,12 +133,12 @@ def _label_names(builder_name: str) -> list[str]:
     if feature is None:
         raise InputError(
             f"the TFDS builder {builder_name!r} has no feature 'label' with class names (it has: "
-            f"{', '.join(features) or 'none'}). Write the names into a file, one a line."
+            f"{', '.join(features) or 'none'}). Write the names into a file, one per line."
         )
     names = list(feature.names)
     if not names or names == [str(number) for number in range(len(names))]:
         raise InputError(
             f"the TFDS builder {builder_name!r} does not know the names of its labels: many know them only where "
-            "the data set is prepared. Prepare it, or write the names into a file, one a line."
+            "the data set is prepared. Prepare it, or write the names into a file, one per line."
         )
     return names

@@ -16,7 +16,7 @@ from jaxcil.evaluation.reports.names import VARIANTS, in_order, variant_name
 from jaxcil.evaluation.reports.spread import Pair, by_order, over_seeds
 from jaxcil.workdir import files
 
-# Okabe and Ito's palette first; marker and dashes tell the lines apart in grey as well
+# Okabe and Ito's palette first; marker and dashes distinguish the lines in grey as well
 STYLES = {
     "plain": ("#d55e00", "s", "-"),
     "future_proof": ("#0072b2", "o", "-"),

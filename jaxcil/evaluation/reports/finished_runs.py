@@ -8,7 +8,6 @@ concern it alone: where its runs differ in them, they are methods of their own.
 
 import os
 import pathlib
-import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,23 +18,9 @@ from jaxcil.errors import InputError
 from jaxcil.evaluation.metrics import seen_accuracy
 from jaxcil.evaluation.reports.names import FURTHER_METRICS, METRICS, Method, method_names, with_options
 from jaxcil.evaluation.reports.spread import Pair
-from jaxcil.workdir import files
+from jaxcil.workdir import record
 
 SCHEMA = 2  # of results.json
-FIELDS = {
-    "config": dict,
-    "versions": dict,
-    "device": str,
-    "class_order": list,
-    "class_order_hash": str,
-    "class_names": list,
-    "task_sizes": list,
-    "test_images": list,
-    "conventions": dict,
-    "runs": list,
-}
-ENTRY = {"learner": str, "reading": str, "variant": str, "seed": int}
-DIFFERENCES = ("forgetting", "backward_transfer")  # metrics that may be negative
 # Fields that make no other setting: of the scenario, of what a run holds, and of how often it is saved.
 NO_SETTING = {
     "dataset",
@@ -108,7 +93,7 @@ def read_run(folder: str | os.PathLike) -> FinishedRun:
                 "Start its `jaxcil run` again, or leave it out."
             )
         raise InputError(f"{folder} has no results.json; give workdirs of `jaxcil run`.")
-    results = files.read_json(path)
+    results = record.read_result(path)
     schema = results.get("schema") if isinstance(results, dict) else None
     if schema != SCHEMA:
         raise InputError(
@@ -117,7 +102,6 @@ def read_run(folder: str | os.PathLike) -> FinishedRun:
         )
     run = FinishedRun(os.fspath(folder), results)
     try:
-        _check(results)
         compare([run])
     except KeyError as error:
         raise InputError(f"{path} is damaged: it has no {error}; run it again.") from None
@@ -174,57 +158,6 @@ def text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return "none" if value is None else str(value)
-
-
-def _check(results: Mapping[str, Any]) -> None:
-    """Refuses what no run writes: a field of another type, an accuracy outside its range, a matrix with holes."""
-    for field, kind in FIELDS.items():
-        if not isinstance(results[field], kind) or not results[field]:
-            raise InputError(f"{field} must be {_KINDS[kind]}, got {reprlib.repr(results[field])}")
-    config, conventions = results["config"], results["conventions"]
-    texts = (config["dataset"], config["evaluate_on"], config["scenario"]["class_order"])
-    if not all(
-        isinstance(value, str) for value in (*texts, conventions["average"], conventions["forgetting"])
-    ):
-        raise InputError("the data set, the split, the class order and the conventions must be text")
-    if not sum(results["task_sizes"]) == len(results["class_order"]) == len(results["class_names"]):
-        raise InputError("class_order and class_names must have the classes that task_sizes counts")
-    tasks = len(results["task_sizes"])
-    seen = np.tri(tasks, dtype=bool)
-    for number, entry in enumerate(results["runs"]):
-        for field, kind in ENTRY.items():
-            if not isinstance(entry[field], kind) or isinstance(entry[field], bool):
-                raise InputError(
-                    f"runs[{number}].{field} must be {_KINDS[kind]}, got {reprlib.repr(entry[field])}"
-                )
-        whose = ", ".join(str(entry[field]) for field in ENTRY)
-        for metric in (*METRICS, *FURTHER_METRICS):
-            value = entry[metric] if metric in METRICS else entry.get(metric)
-            low = -1 if metric in DIFFERENCES else 0
-            optional = value is None and metric in FURTHER_METRICS
-            if not optional and (value is None or not low <= value <= 1):
-                raise InputError(f"{metric} of {whose} must lie in [{low}, 1], got {value!r}")
-        matrix = np.array(entry["accuracy_matrix"], np.float64)
-        top_5 = np.array(entry.get("top_5_accuracy") or [None] * tasks, np.float64)
-        if (
-            matrix.shape != seen.shape
-            or not _are_fractions(matrix[seen])
-            or not np.isnan(matrix[~seen]).all()
-        ):
-            raise InputError(
-                f"the accuracy_matrix of {whose} must have {tasks} rows of {tasks} fractions, null above its diagonal"
-            )
-        if top_5.shape != (tasks,) or not _are_fractions(top_5[~np.isnan(top_5)]):
-            raise InputError(
-                f"the top_5_accuracy of {whose} must be a fraction or null for each of {tasks} tasks"
-            )
-
-
-_KINDS = {dict: "a table", list: "a list that is not empty", str: "text", int: "a whole number"}
-
-
-def _are_fractions(values: np.ndarray) -> bool:
-    return bool(((values >= 0) & (values <= 1)).all())
 
 
 def _settings(runs: Sequence[FinishedRun]) -> list[Setting]:

@@ -23,7 +23,7 @@ from jaxcil.evaluation.reports.names import (
     variant_name,
 )
 from jaxcil.evaluation.reports.pages import count, inline, render
-from jaxcil.workdir import files
+from jaxcil.workdir import files, record
 
 
 def write_run_page(workdir: str | os.PathLike, run_results: Mapping[str, Any]) -> pathlib.Path:
@@ -124,7 +124,7 @@ def _setting(comparison: Comparison, setting: Setting) -> dict[str, Any]:
 def _of_single_run(run: FinishedRun) -> dict[str, Any]:
     """What only the page of a single run shows: its pictures, times, classes, versions and config."""
     timing = pathlib.Path(run.folder) / "timing.json"
-    seconds = files.read_json(timing) if timing.exists() else {}
+    seconds = record.read_result(timing) if timing.exists() else {}
     return {
         "confusion": _confusion(run),
         "auxiliary": _auxiliary(run),
@@ -164,7 +164,7 @@ def _auxiliary(run: FinishedRun) -> dict[str, Any] | None:
     path = pathlib.Path(run.folder) / "auxiliary.json"
     if not path.exists():
         return None
-    sheet, written, order = path.with_suffix(".png"), files.read_json(path), run.results["class_names"]
+    sheet, written, order = path.with_suffix(".png"), record.read_result(path), run.results["class_names"]
     try:
         variants = {
             variant_name(variant): (

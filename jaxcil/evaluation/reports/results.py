@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxcil.evaluation.reports.finished_runs import curves
 from jaxcil.evaluation.reports.names import FURTHER_METRICS, METRICS, VARIANTS, in_order
-from jaxcil.workdir import files
+from jaxcil.workdir import files, record
 
 KEYS = ("learner", "reading", "variant", "seed")  # of an entry of "runs"
 COLUMNS = (*KEYS, "class_order", "class_order_hash", "task", "metric", "value")
@@ -58,7 +58,7 @@ def write_results(folder: str | os.PathLike, results: Mapping[str, Any]) -> None
     """
     folder = pathlib.Path(folder)
     files.write(folder / "results.csv", as_csv(COLUMNS, tidy(results)))
-    files.write_json(folder / "results.json", results)  # last: it says that the run is finished
+    record.write_checked_json(folder / "results.json", results)  # last: it says that the run is finished
 
 
 def tidy(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ from jaxcil.synthesis.drawing.plans import er_sde_plan, model_grid
 
 CERTAIN = 2  # standard errors from which a difference is reported as one
 # (stage, done, total, note)
-Tell = Callable[[str, int, int, str], None]
+Notify = Callable[[str, int, int, str], None]
 
 
 class Fitted(NamedTuple):
@@ -49,14 +49,16 @@ def fitted_plan(settings: CalibrationSettings, grid: Grid, parameters: dict[str,
     return er_sde(grid, noise_scale, settings.order, derivative=settings.derivative, start=settings.start)  # type: ignore[arg-type]
 
 
-def calibrate_sampler(model: diffusion.StableDiffusion, settings: CalibrationSettings, tell: Tell) -> Fitted:
+def calibrate_sampler(
+    model: diffusion.StableDiffusion, settings: CalibrationSettings, notify: Notify
+) -> Fitted:
     """Fits a noise scale's parameters, and measures the objective before and after.
 
     Args:
       model: the text-to-image model.
       settings: what is fitted, and how it is judged. "Before" is the default plan: phi 7 at the same order and calls,
         as published.
-      tell: progress.
+      notify: progress.
 
     Returns:
       The fitted plan; its figures are energy distances "before" and "after", on the fit's own seed, and on the
@@ -89,7 +91,7 @@ def calibrate_sampler(model: diffusion.StableDiffusion, settings: CalibrationSet
         parts = []
         for n in range(batches):
             parts.append(jax.block_until_ready(batch(plan, keys.fold(_key(seed, purpose), n))))
-            tell("drawing", next(drawn), total, "")
+            notify("drawing", next(drawn), total, "")
         return jnp.concatenate(parts)
 
     def reference(seed: int) -> Array:
@@ -106,7 +108,7 @@ def calibrate_sampler(model: diffusion.StableDiffusion, settings: CalibrationSet
         _key(settings.seed, "fit"),
         steps=settings.steps,
         learning_rate=settings.learning_rate,
-        tell=lambda done, loss: tell("fit", done, settings.steps, f"{loss:.4g}"),
+        notify=lambda done, loss: notify("fit", done, settings.steps, f"{loss:.4g}"),
     )
     fitted = {name: float(value) for name, value in fit.parameters.items()}
     plan = fitted_plan(settings, grid, fitted)

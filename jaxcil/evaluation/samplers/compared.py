@@ -102,7 +102,7 @@ BASELINES = {"exact": "exact", "limit": "the model's limit", "real": "other real
 
 
 class Measure(NamedTuple):
-    """A number that tells samplers apart."""
+    """A number that samplers are compared by."""
 
     label: str
     axis: str | None = None  # of its panels; None: it has none

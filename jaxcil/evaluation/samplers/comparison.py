@@ -25,15 +25,15 @@ LIMIT = "digits-limit"
 
 # Measure -> sampler -> one value per repetition
 Quality = dict[str, dict[str, list[float]]]
-Tell = Callable[[], None]
+Notify = Callable[[], None]
 
 
 class Part(NamedTuple):
     """One measurement."""
 
     name: str
-    runs: int  # how often `tell` is called
-    measure: Callable[[Mapping[str, Any], Tell], Any]  # (parts so far, tell) -> JSON value
+    runs: int  # how often `notify` is called
+    measure: Callable[[Mapping[str, Any], Notify], Any]  # (parts so far, notify) -> JSON value
 
 
 def parts(settings: ComparisonSettings) -> list[Part]:
@@ -93,23 +93,23 @@ def _entries(data: str, nfe: int | None, quality: Quality) -> Iterator[dict[str,
 def _exact_part(settings: ComparisonSettings, data: str, nfe: int) -> Part:
     """Of data whose exact denoiser is known."""
 
-    def gaussian(measured: Mapping[str, Any], tell: Tell) -> Quality:
+    def gaussian(measured: Mapping[str, Any], notify: Notify) -> Quality:
         distances = gaussian_quality(settings.samplers, nfe)
-        tell()
+        notify()
         return {"wasserstein": {name: [distance] for name, distance in distances.items()}}
 
     make = DATA[data].mixture
     if make is None:
         return Part(f"{data}-{nfe}", 1, gaussian)
 
-    def mixture(measured: Mapping[str, Any], tell: Tell) -> Quality:
+    def mixture(measured: Mapping[str, Any], notify: Notify) -> Quality:
         root = keys.purpose_key(keys.root_key(settings.seed), data)
         sizes = {"points": settings.points, "directions": settings.directions}
         runs = []
         for repetition in range(settings.repetitions):
             key = keys.fold(root, repetition)
             runs.append(mixture_quality(settings.samplers, make(), nfe, key, **sizes))
-            tell()
+            notify()
         return _gathered(runs)
 
     return Part(f"{data}-{nfe}", settings.repetitions, mixture)
@@ -119,26 +119,26 @@ def _digits_parts(settings: ComparisonSettings) -> list[Part]:
     digits = settings.digits
     loaded = functools.cache(lambda: judged(digits))
 
-    def limit(measured: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    def limit(measured: Mapping[str, Any], notify: Notify) -> dict[str, Any]:
         drawing, real, seen = loaded()
 
         def features(seed: int, images: int) -> np.ndarray:
             return image_features([digits.limit.sampler], digits.limit.nfe, seed, images, drawing)[0]
 
         of_limit = moments(features(digits.limit.seed, digits.limit.images))
-        tell()
+        notify()
         runs = []
         for seed in digits.seeds:
             quality = image_quality(features(seed, digits.images), real, of_limit)
             runs.append({measure: {"limit": value} for measure, value in quality.items()})
-            tell()
+            notify()
         gathered = _gathered(runs)
         for measure, value in image_quality(seen, real, of_limit).items():
             gathered[measure]["real"] = [value]
         return {"moments": [of_limit.mean.tolist(), of_limit.covariance.tolist()], "quality": gathered}
 
     def part(nfe: int) -> Part:
-        def measure(measured: Mapping[str, Any], tell: Tell) -> Quality:
+        def measure(measured: Mapping[str, Any], notify: Notify) -> Quality:
             drawing, real, _ = loaded()
             of_limit = Moments(*map(np.asarray, measured[LIMIT]["moments"]))
             runs = []
@@ -147,7 +147,7 @@ def _digits_parts(settings: ComparisonSettings) -> list[Part]:
                 each = [image_quality(of_sampler, real, of_limit) for of_sampler in features]
                 names = settings.samplers
                 runs.append({name: dict(zip(names, [one[name] for one in each])) for name in each[0]})
-                tell()
+                notify()
             return _gathered(runs)
 
         return Part(f"digits-{nfe}", len(digits.seeds), measure)
@@ -156,10 +156,10 @@ def _digits_parts(settings: ComparisonSettings) -> list[Part]:
 
 
 def _orders(
-    case: str, settings: ComparisonSettings, measured: Mapping[str, Any], tell: Tell
+    case: str, settings: ComparisonSettings, measured: Mapping[str, Any], notify: Notify
 ) -> dict[str, list[float]]:
     errors = order_errors(case, settings.samplers, settings.order_nfe)
-    tell()
+    notify()
     return errors
 
 

@@ -46,7 +46,7 @@ def _program(settings: FilterSettings, data: datasets.ImageSet) -> Callable[[Arr
     else:
         with Progress("classifier", settings.judge.steps, "step") as progress:
             trained = judge.train_judge(
-                data, settings.judge, tell=lambda report: progress.reach(report.done, report.note)
+                data, settings.judge, notify=lambda report: progress.reach(report.done, report.note)
             )
         if settings.head == OWN:
             return trained.scores

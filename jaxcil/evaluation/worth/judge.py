@@ -15,8 +15,9 @@ from jaxcil.evaluation.worth.settings import JudgeSettings
 from jaxcil.extractors.by_name import make_network
 from jaxcil.learners.supervised import Supervised
 from jaxcil.training import loop
-from jaxcil.training.learner import Batch, Task
+from jaxcil.training.learner import Task
 from jaxcil.training.optimizer import sgd
+from jaxcil.training.tasks import Data, as_batch
 from jaxcil.workdir import interruption
 
 CHUNK = 100  # steps between two checkpoints
@@ -35,7 +36,7 @@ def train_judge(
     data: ImageSet,
     settings: JudgeSettings,
     checkpoints: loop.Checkpoints | None = None,
-    tell: Callable[[loop.Report], None] = lambda report: None,
+    notify: Callable[[loop.Report], None] = lambda report: None,
 ) -> Judge:
     """A residual network trained on labelled images.
 
@@ -43,7 +44,7 @@ def train_judge(
       data: at least a batch of images.
       settings: how it is trained.
       checkpoints: where its training is saved, and resumed from.
-      tell: called after every chunk of steps.
+      notify: called after every chunk of steps.
 
     Raises:
       InputError: there are fewer images than a batch holds.
@@ -68,16 +69,16 @@ def train_judge(
         jax.vmap(lambda key: learner.init(key, jnp.zeros((1, *data.images.shape[1:])))), run_keys
     )
     trained = loop.train(
-        loop.program(Supervised.step, batch=_batch),
+        loop.program(Supervised.step, batch=as_batch),
         learner,
         loop.begin(jax.vmap(lambda state, key: learner.begin(state, task, key)), states, run_keys),
-        (jnp.asarray(data.images), jnp.asarray(data.labels)),
+        Data(jnp.asarray(data.images), jnp.asarray(data.labels), jnp.zeros(len(rows), bool)),
         [learner.parts(states, task, run_keys[0])],
         run_keys,
         steps=settings.steps,
         chunk=min(CHUNK, settings.steps),
         checkpoints=checkpoints,
-        tell=tell,
+        notify=notify,
     )
     trained, before = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (trained, states))
     state = learner.end(trained, before, task)
@@ -110,9 +111,3 @@ def in_batches(function: Callable[[jax.Array], jax.Array], images: np.ndarray) -
         padded = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0), (0, 0)))
         parts.append(np.asarray(function(jnp.asarray(padded)))[: len(part)])
     return np.concatenate(parts)
-
-
-def _batch(taken: tuple[jax.Array, jax.Array], clock: loop.Clock) -> Batch:
-    images, labels = taken
-    ones = jnp.ones(len(labels))
-    return Batch(images, labels, jnp.zeros(len(labels), bool), ones, ones, *clock)

@@ -93,7 +93,7 @@ def judges(sets: Sets, settings: JudgeSettings, directory: pathlib.Path) -> tupl
             Progress(f"classifier of {name} images", settings.steps, "steps") as progress,
         ):
             return train_judge(
-                data, settings, checkpoints, tell=lambda report: progress.reach(report.done, report.note)
+                data, settings, checkpoints, notify=lambda report: progress.reach(report.done, report.note)
             )
 
     return trained("real", sets.real_train), trained("synthetic", sets.synthetic)

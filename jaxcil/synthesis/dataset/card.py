@@ -18,7 +18,7 @@ from jaxcil.errors import InputError
 from jaxcil.synthesis.dataset import filters, numbering, prompts, store
 from jaxcil.synthesis.dataset.contact_sheet import SHEET_COLUMNS, SHEET_ROWS, contact_sheet
 from jaxcil.synthesis.dataset.manifest import FILE, Manifest, read_manifest
-from jaxcil.workdir import files
+from jaxcil.workdir import files, record
 
 WORTH = "worth.json"
 ACCURACIES = {
@@ -53,7 +53,7 @@ def write_card(directory: str | os.PathLike) -> None:
     sheet = store.read(directory, [int(n) for n in shown])
     called = [manifest.phrases.get(name, (name,))[0] for name in sheet.class_names]
     contact_sheet(sheet.images, sheet.labels, called, directory / "contact_sheet.png", columns=SHEET_COLUMNS)
-    worth = files.read_json(directory / WORTH) if (directory / WORTH).exists() else None
+    worth = record.read_result(directory / WORTH) if (directory / WORTH).exists() else None
     files.write(directory / "README.md", card(manifest, _current_filters(directory), worth))
 
 

@@ -54,7 +54,8 @@ def test_backward_transfer_and_top_5_of_each_task_are_lines_where_they_were_meas
 def test_csv_and_json_hold_the_results_and_no_times(results, tmp_path):
     for name in ("one", "other"):
         write_results(tmp_path / name, results)
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["results.csv", "results.json"]
+    names = ["results.csv", "results.json", "results.json.sha256"]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
     assert json.loads((tmp_path / "one" / "results.json").read_text()) == results
     with (tmp_path / "one" / "results.csv").open(newline="") as file:
         read = list(csv.DictReader(file))

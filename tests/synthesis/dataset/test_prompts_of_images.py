@@ -28,7 +28,7 @@ def tokenize(texts):
 
 
 def draw(ids, keys, scales):
-    """Pixels that tell the prompt and the scale of an image."""
+    """Pixels that encode the prompt and the scale of an image."""
     assert scales.dtype == np.float32
     values = np.stack([ids[:, 0] / 127.5 - 1, scales / 127.5 - 1, 0 * scales], -1)
     return np.broadcast_to(values[:, None, None], (len(ids), 2, 2, 3)).astype(np.float32)
@@ -43,7 +43,7 @@ def make(directory, class_names, images_per_class, phrases=PHRASES, **changes):
 
 
 def by_request(directory):
-    """What each image (class, index) was drawn from, as its pixels tell."""
+    """What each image (class, index) was drawn from, as its pixels show."""
     manifest, (images, labels, names) = read_manifest(directory), store.read(directory)
     seen = collections.Counter()
     told = {}
