@@ -88,11 +88,14 @@ class LaterTrainingSettings:
     """What differs in later tasks, of learners that keep training; none: the learner's published value."""
 
     epochs: int | None = field(None, "passes over the images of a task", low=1, high=MOST)
+    steps: int | None = field(None, "optimiser steps of a task, in place of epochs", low=1, high=MOST)
     batch_size: int | None = field(None, "images per step", low=1, high=10**6)
     learning_rate: float | None = field(None, "the largest", low=0, high=1000)
     weight_decay: float | None = field(None, "of all trained parameters", low=0, high=1000)
     schedule: str | None = field(None, "of the learning rate", choices=SCHEDULES)
-    milestones: tuple[int, ...] = field((), "of schedule=step, in epochs", low=1, high=MOST)
+    milestones: tuple[int, ...] = field(
+        (), "of schedule=step: epochs, or steps where they are given", low=1, high=MOST
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -265,6 +265,7 @@ def _setup(settings: Settings, benchmark: Benchmark, tasks: list[Task]) -> Setup
         other_classes=max(0, largest + 1 - scenario.num_classes),
         task_sizes=scenario.task_sizes,
         image_shape=benchmark.shape,
+        images_per_class=int(np.bincount(benchmark.train.labels).max()),
         network=make_network(own.network, own.dtype, convolution.conv_general_dilated),
         output_layer=OUTPUT_LAYERS[own.classifier](),
         optimizer=sgd(

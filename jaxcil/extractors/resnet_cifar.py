@@ -23,7 +23,7 @@ class ResNetCIFAR(nn.Module):
     mutable=["intermediates"] to have them.
 
     Attributes:
-      blocks: residual blocks a stage; 6 * blocks + 2 layers in all.
+      blocks: residual blocks of each stage, or of the three; 2 * (their number) + 2 layers in all.
       width: channels of the first stage; the others have twice and four times as many.
       convolution: what computes the convolutions; training passes `jaxcil.convolution.conv_general_dilated`.
       shortcut: "A" without parameters, or "B" with a 1x1 convolution and a normalisation, where a stage begins.
@@ -31,7 +31,7 @@ class ResNetCIFAR(nn.Module):
       dtype: of the computation, jnp.bfloat16 say; parameters, statistics and features are float32. None: float32.
     """
 
-    blocks: int = 5
+    blocks: int | tuple[int, int, int] = 5
     width: int = 16
     convolution: Callable[..., Array] = lax.conv_general_dilated
     shortcut: Shortcut = "A"
@@ -43,14 +43,15 @@ class ResNetCIFAR(nn.Module):
         """With train=True batch statistics normalise, and the collection "batch_stats" must be mutable."""
         x = conv(self.width, 3, 1, self.convolution, self.dtype, "conv_1_3x3")(images)
         x = nn.relu(BatchNorm(train, name="bn_1")(x))
+        blocks = (self.blocks,) * 3 if isinstance(self.blocks, int) else self.blocks
         for stage in range(3):
-            for block in range(self.blocks):
+            for block in range(blocks[stage]):
                 x = ResidualBlock(
                     self.width * 2**stage,
                     stride=2 if stage > 0 and block == 0 else 1,
                     convolution=self.convolution,
                     shortcut=self.shortcut,
-                    last_relu=self.last_relu or (stage, block) != (2, self.blocks - 1),
+                    last_relu=self.last_relu or (stage, block) != (2, blocks[2] - 1),
                     dtype=self.dtype,
                     name=f"stage_{stage + 1}_{block}",
                 )(x, train)

@@ -26,11 +26,13 @@ class ResNetRebuffi(nn.Module):
 
     Attributes:
       width: channels of the first stage; the others have two, four and four times as many.
+      blocks: residual blocks of each stage.
       convolution: what computes the convolutions; training passes `jaxcil.convolution.conv_general_dilated`.
       dtype: of the computation, jnp.bfloat16 say; parameters, statistics and features are float32. None: float32.
     """
 
     width: int = 16
+    blocks: tuple[int, int, int, int] = BLOCKS
     convolution: Callable[..., Array] = lax.conv_general_dilated
     dtype: Any = None
 
@@ -39,7 +41,7 @@ class ResNetRebuffi(nn.Module):
         """With train=True batch statistics normalise, and the collection "batch_stats" must be mutable."""
         x = conv(self.width, 3, 1, self.convolution, self.dtype, "conv_1_3x3")(images)
         x = nn.relu(BatchNorm(train, name="bn_1")(x))
-        for stage, blocks in enumerate(BLOCKS):
+        for stage, blocks in enumerate(self.blocks):
             for block in range(blocks):
                 x = ResidualBlock(
                     self.width * 2 ** min(stage, 2),

@@ -142,6 +142,7 @@ class Setup(NamedTuple):
     other_classes: int  # classes of auxiliary images that never come; their labels are from C on
     task_sizes: tuple[int, ...]
     image_shape: tuple[int, int]  # height, width
+    images_per_class: int  # real training images of the largest class
     network: Any  # a module images [B, H, W, 3] -> features [B, D] with batch statistics
     output_layer: Any  # of `extractors.output_layer`
     optimizer: Any  # of `training.optimizer`

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxcil.errors import InputError, unknown_name
 
-SCHEDULES = ("cosine", "step")
+SCHEDULES = ("cosine", "step", "constant")
 
 
 @flax.struct.dataclass
@@ -40,7 +40,12 @@ class SGD:
         return jax.tree.map(jnp.zeros_like, parameters)
 
     def update(
-        self, gradient: optax.Updates, velocity: optax.Params, parameters: optax.Params, factor: ArrayLike
+        self,
+        gradient: optax.Updates,
+        velocity: optax.Params,
+        parameters: optax.Params,
+        factor: ArrayLike,
+        rates: optax.Params | None = None,
     ) -> tuple[optax.Params, optax.Params]:
         """One step of (1).
 
@@ -49,6 +54,8 @@ class SGD:
           velocity: from `init` or the step before.
           parameters: before the step.
           factor: of the learning rate, from `schedule_factor`.
+          rates: further factors of the learning rate, a tree like the parameters that broadcasts against them: 0 for
+            the rows of a layer that do not train. None: 1 everywhere, at no cost.
 
         Returns:
           Parameters and velocity after the step.
@@ -59,7 +66,9 @@ class SGD:
         if self.nesterov:
             direction = jax.tree.map(lambda g, v: g + self.momentum * v, decayed, velocity)
         rate = -self.learning_rate * jnp.asarray(factor)
-        return jax.tree.map(lambda p, d: p + rate * d, parameters, direction), velocity
+        if rates is None:
+            return jax.tree.map(lambda p, d: p + rate * d, parameters, direction), velocity
+        return jax.tree.map(lambda p, d, own: p + rate * own * d, parameters, direction, rates), velocity
 
     def schedule_factor(self, step: ArrayLike, steps: ArrayLike, unit: ArrayLike = 1) -> Array:
         """The factor of the learning rate in a step, in [0, 1]. All arguments may be traced.
@@ -74,13 +83,15 @@ class SGD:
         step, steps, warmup = jnp.asarray(step), jnp.asarray(steps), self.warmup_steps * jnp.asarray(unit)
         # quotients are products with an inverse, as XLA makes them where the length is a constant: equal bits
         if self.schedule == "cosine":
-            length = jnp.maximum(steps - warmup, 1).astype(jnp.float32)
-            place = jnp.minimum((step - warmup).astype(jnp.float32), length)
+            length = jnp.maximum(steps - warmup, 1).astype(float)
+            place = jnp.minimum((step - warmup).astype(float), length)
             value = 0.5 * (1 + jnp.cos(place * (jnp.pi * (1 / length))))
+        elif self.schedule == "constant":
+            value = jnp.ones(())
         else:
             passed = (step >= jnp.asarray(self.milestones) * unit).sum()
-            value = jnp.asarray(self.decay, jnp.float32) ** passed.astype(jnp.float32)
-        warming = (step + 1).astype(jnp.float32) * (1 / (warmup + 1).astype(jnp.float32))
+            value = jnp.asarray(self.decay, float) ** passed.astype(float)
+        warming = (step + 1).astype(float) * (1 / (warmup + 1).astype(float))
         return jnp.where(step < warmup, warming, value)
 
     def build(self, steps: ArrayLike) -> optax.GradientTransformation:
@@ -97,7 +108,7 @@ def sgd(
     weight_decay: Array | float,
     *,
     momentum: Array | float = 0.9,
-    schedule: Literal["cosine", "step"] = "cosine",
+    schedule: Literal["cosine", "step", "constant"] = "cosine",
     milestones: tuple[int, ...] = (),
     decay: Array | float = 0.1,
     warmup_steps: int = 0,
@@ -109,7 +120,7 @@ def sgd(
       learning_rate: the largest, >= 0; a leaf.
       weight_decay: a leaf.
       momentum: in [0, 1); a leaf.
-      schedule: "cosine" to zero at the last step, or "step", a factor at each milestone.
+      schedule: "cosine" to zero at the last step; "step", a factor at each milestone; or "constant".
       milestones: numbers of steps (or of the unit of `schedule_factor`), increasing; for "step" only.
       decay: the factor at a milestone; a leaf.
       warmup_steps: length of a linear rise, in the same unit. The cosine begins after it; milestones count from step 0.
