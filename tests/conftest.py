@@ -23,6 +23,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import contextlib
+import gc
 import importlib.util
 import pathlib
 import shutil
@@ -89,6 +90,19 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     for own in getattr(config, "programs", ()):
         keep_programs(own, KEPT)
+
+
+MAPS = pathlib.Path("/proc/self/maps")
+MOST_MAPS = 20_000  # Linux allows a process 65,530, and every compiled program takes some; LLVM crashes without
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Forgets compiled programs between two files, once there are many."""
+    if (nextitem is None or nextitem.path != item.path) and MAPS.exists():
+        with MAPS.open() as maps:
+            if sum(1 for _ in maps) > MOST_MAPS:
+                jax.clear_caches()
+                gc.collect()
 
 
 # Files of a minute or so each come first, or one worker would end long after the other

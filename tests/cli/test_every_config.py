@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import pkgutil
 
 import pytest
 
@@ -27,7 +28,7 @@ def base_of(verb, monkeypatch):
         pass
 
     def capture(arguments, base=None, *others, **flags):
-        raise Stop(base() if callable(base) else base)
+        raise Stop(pkgutil.resolve_name(base)() if isinstance(base, str) else base)
 
     module = importlib.import_module(f"jaxcil.cli.{verb.replace('-', '_')}")
     monkeypatch.setattr(module, "parse", capture)

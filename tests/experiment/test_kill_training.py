@@ -27,8 +27,8 @@ FIELDS = (
     "denoiser_training.batch_size=8",
     "denoiser_training.warmup_steps=1",
 )
-# one chunk of four is kept, in the first training and then in the second
-STAGES = ("checkpoints/autoencoder/2", "checkpoints/denoiser/2")
+# one chunk of four is kept whole, in the first training and then in the second
+STAGES = ("checkpoints/autoencoder/2/SHA256SUMS", "checkpoints/denoiser/2/SHA256SUMS")
 
 
 @pytest.fixture
