@@ -11,7 +11,7 @@ from jaxcil.data.scenario import Scenario
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.experiment.fields import Settings
 from jaxcil.experiment.settings import lanes
-from jaxcil.experiment.variants import NEED_SYNTHETIC, VARIANTS, number_in_class
+from jaxcil.experiment.variants import NEED_SYNTHETIC, VARIANTS
 from jaxcil.synthesis.dataset import filters
 from jaxcil.synthesis.drawing.models import generate_by_name
 
@@ -69,15 +69,22 @@ def load_auxiliary(
     position = np.array([known.index(name) if name in known else -1 for name in names], np.int32)
     labels = position[labels]
     taken = np.isin(labels, [known.index(name) for name in chosen])
-    if (limit := future.images_per_class) is not None:
-        first = scenario.task_sizes[0]
-        counts = np.bincount(labels[taken & (labels >= first)])
-        if (least := int(counts[counts > 0].min())) < limit:
+    first = scenario.task_sizes[0]
+    for name, limit, of in (
+        ("future", future.images_per_class, labels >= first),
+        (
+            "past",
+            settings.auxiliary.past.images_per_class,
+            labels < scenario.num_classes - scenario.task_sizes[-1],
+        ),
+    ):
+        counts = np.bincount(labels[taken & of], minlength=1)
+        least = int(counts[counts > 0].min(initial=np.iinfo(np.int32).max))
+        if limit is not None and least < limit and _takes(settings, name):
             raise InputError(
-                f"auxiliary.future.images_per_class is {limit}, but {source} has {least} images of "
+                f"auxiliary.{name}.images_per_class is {limit}, but {source} has {least} images of "
                 f"{known[int(np.flatnonzero(counts == least)[0])]}; take fewer, or more images"
             )
-        taken &= (labels < first) | (number_in_class(labels) < limit)
     return AuxiliaryImages(images[taken], labels[taken], others, source)
 
 
@@ -132,6 +139,12 @@ def _chosen(settings: Settings, scenario: Scenario) -> tuple[str, ...]:
         )
     known = np.sort(np.random.default_rng(KNOWN_SEED).permutation(len(future))[:count])
     chosen = tuple(future[place] for place in known)
-    if any(VARIANTS[variant].known for variant, _ in lanes(settings)):
+    if any("first" in VARIANTS[variant].needs for variant, _ in lanes(settings)):
         chosen = (*chosen, *scenario.class_names[:first])
     return chosen
+
+
+def _takes(settings: Settings, which: str) -> bool:
+    """Whether a variant of the run takes synthetic images of classes to come ("future"), or of past ones."""
+    named = {variant for variant, _ in lanes(settings) if VARIANTS[variant].needs}
+    return any(which in VARIANTS[variant].kinds for variant in named)

@@ -8,6 +8,7 @@ from jaxcil.experiment.variants import VARIANTS
 from jaxcil.extractors.by_name import DTYPES, NETWORKS, OUTPUT_LAYERS
 from jaxcil.heads.by_name import HEADS, default_options, option_comments
 from jaxcil.learners.by_name import DEFAULT, LEARNERS
+from jaxcil.learners.by_name import option_comments as learner_comments
 from jaxcil.training.optimizer import SCHEDULES
 from jaxcil.workdir.settings import field, group
 
@@ -138,7 +139,9 @@ class PastSettings:
     """Auxiliary images of past classes, in the trainings of later tasks."""
 
     images_per_class: int | None = field(None, "images of each class; none: all", low=1, high=MOST)
-    batch_fraction: float | None = field(None, "of a batch", low=0, high=1)
+    batch_fraction: float = field(1 / 3, "of a batch", low=0, below=1)
+    on_top: bool = field(True, "whether they come on top of a batch, or take places of it")
+    balanced: bool = field(False, "whether trainings on a balanced memory see them too")
     classification_weight: float = field(1.0, "in the classification loss", low=0, high=10**6)
     distillation_weight: float = field(1.0, "in the distillation loss", low=0, high=10**6)
     augment_alike: bool = field(True, "whether they are augmented as real ones are, or not at all")
@@ -225,7 +228,13 @@ class Settings:
         },
     )
     learner_options: dict = field(
-        {name: options for name, (_, options) in LEARNERS.items() if options}, "options of a learner"
+        {name: choice.options for name, choice in LEARNERS.items() if choice.options},
+        "options of the learners",
+        comments={
+            f"{name}.{option}": comment
+            for name in LEARNERS
+            for option, comment in learner_comments(name).items()
+        },
     )
     training: TrainingSettings = group(TrainingSettings)
     later_training: LaterTrainingSettings = group(LaterTrainingSettings)

@@ -19,7 +19,7 @@ from jaxcil.experiment.benchmark import Benchmark
 from jaxcil.experiment.fields import Settings
 from jaxcil.experiment.pool import ImagePool, features
 from jaxcil.experiment.reading import FrozenFeatures, Measurements
-from jaxcil.experiment.variants import VARIANTS, Mixing
+from jaxcil.experiment.variants import VARIANTS, FutureMixing, Mixing, PastMixing
 from jaxcil.extractors import saved
 from jaxcil.extractors.by_name import OUTPUT_LAYERS, make_network
 from jaxcil.heads.by_name import make_head
@@ -87,15 +87,31 @@ def make(lane: Lane, place: Workplace) -> Any:
         )
     future = settings.auxiliary.future
     fraction = future.batch_fraction
-    if fraction is None and settings.stream is not None and VARIANTS[lane.variant].future:
+    if fraction is None and settings.stream is not None and "future" in VARIANTS[lane.variant].needs:
         # real and auxiliary rows come from different places
         fraction = len(added) / (len(first) + len(added))
+    past = settings.auxiliary.past
     mixing = Mixing(
-        loss_weight=None if future.loss_weight == 1 else future.loss_weight,
-        batch_fraction=fraction,
-        augmentation=None if future.augment_alike else setup.augmentation,
+        FutureMixing(
+            loss_weight=_unless_one(future.loss_weight),
+            batch_fraction=fraction,
+            augmentation=None if future.augment_alike else setup.augmentation,
+        ),
+        PastMixing(
+            batch_fraction=past.batch_fraction,
+            classification_weight=_unless_one(past.classification_weight),
+            distillation_weight=_unless_one(past.distillation_weight),
+            on_top=past.on_top,
+            balanced=past.balanced,
+            augmentation=None if past.augment_alike else setup.augmentation,
+        ),
     )
     return VARIANTS[lane.variant].wrap(learner, mixing)
+
+
+def _unless_one(weight: float) -> float | None:
+    """A weight of 1 costs nothing as None."""
+    return None if weight == 1 else weight
 
 
 def measured(

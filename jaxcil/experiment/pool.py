@@ -24,17 +24,27 @@ from jaxcil.training.tasks import Data
 class ImagePool:
     """Images on the device, or read from the disk while others are trained on; `training.tasks.Pool` for a run."""
 
-    def __init__(self, benchmark: Benchmark, auxiliary: AuxiliaryImages | None, crop: Any = None):
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        auxiliary: AuxiliaryImages | None,
+        crop: Any = None,
+        most_future: int | None = None,
+        most_past: int | None = None,
+    ):
         """Nothing is put on a device yet.
 
         Args:
           benchmark: the real images.
           auxiliary: those of the run's variants, if any; of the size of the real ones.
           crop: of streamed training images, as `streams.Crop`; None where they are in memory.
+          most_future: auxiliary images of each class to come that a variant takes; None: all.
+          most_past: likewise of each past class.
         """
         self.benchmark, self._auxiliary, self._crop = benchmark, auxiliary, crop
         nothing = np.zeros(0, np.int32)
-        self.labels = Labels(benchmark.train.labels, nothing if auxiliary is None else auxiliary.labels)
+        of_auxiliary = nothing if auxiliary is None else auxiliary.labels
+        self.labels = Labels(benchmark.train.labels, of_auxiliary, most_future, most_past)
         self._images: Array | None = None
 
     @property
@@ -50,9 +60,8 @@ class ImagePool:
         scenario = self.benchmark.scenario
         rows = [np.flatnonzero(scenario.new(t)[self.labels.real]) for t in range(scenario.num_tasks)]
         others = [variant.rows(scenario, self.labels, t) for t in range(scenario.num_tasks)]
-        labels = variant.labels(scenario, self.labels)
         return [
-            Task(t, own, added, labels, scenario.seen(t), scenario.new(t))
+            Task(t, own, added, variant.labels(scenario, self.labels, t), scenario.seen(t), scenario.new(t))
             for t, (own, added) in enumerate(zip(_padded(rows), _padded(others)))
         ]
 

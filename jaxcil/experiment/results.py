@@ -101,7 +101,7 @@ def write_auxiliary(
     real, counts, shown = len(pool.labels.real), {}, np.zeros(0, np.int64)
     for variant in dict.fromkeys(lane.variant for lane in lanes):
         rows = np.concatenate([whole(task.auxiliary) for task in pool.tasks(VARIANTS[variant])])
-        if not VARIANTS[variant].future and not VARIANTS[variant].known:
+        if not VARIANTS[variant].needs:
             continue
         rows = np.unique(rows) - real
         shown = np.union1d(shown, rows)

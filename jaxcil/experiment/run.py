@@ -77,7 +77,8 @@ def run(
     if auxiliary.needed(settings):
         with timing.of("synthesis"):
             extra = auxiliary.load_auxiliary(settings, benchmark.scenario, benchmark.shape, workdir)
-    pool = ImagePool(benchmark, extra, settings.stream)
+    future, past = settings.auxiliary.future, settings.auxiliary.past
+    pool = ImagePool(benchmark, extra, settings.stream, future.images_per_class, past.images_per_class)
     surroundings = Surroundings(chunk=settings.training.checkpoint_every, pause=interruption.check)
     place = Workplace(settings, pool, lanes.makers(outside), surroundings, timing, workdir)
     learners_of = {

@@ -8,7 +8,7 @@ import numpy as np
 from jaxcil import heads
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.experiment.fields import Settings, TrainingSettings
-from jaxcil.experiment.variants import NEED_SYNTHETIC
+from jaxcil.experiment.variants import NEED_SYNTHETIC, PAST, VARIANTS
 from jaxcil.extractors.by_name import SIGNED
 from jaxcil.heads.by_name import HEADS, default_options, make_head
 from jaxcil.learners.by_name import DEFAULT, LEARNERS
@@ -42,16 +42,23 @@ def resolve(config: Any, outside: tuple[str, ...] = ()) -> Settings:
 
 
 def lanes(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """(variant, learner) of each lane, in the order of results."""
+    """(variant, learner) of each lane, in the order of results; by default all that differ from plain."""
     if not settings.lanes:
-        return tuple((variant, learner) for learner in settings.learners for variant in settings.variants)
+        return tuple(
+            (variant, learner)
+            for learner in settings.learners
+            for variant in settings.variants
+            if VARIANTS[variant].kinds != PAST or learner not in LEARNERS or LEARNERS[learner].keeps_training
+        )
     return tuple(tuple(lane.split("/", 1)) for lane in settings.lanes)  # type: ignore[misc]
 
 
 def inert(settings: Settings) -> dict[str, str]:
     """Fields, or groups of fields, that the others make void, with the reason."""
     named = {variant for variant, _ in lanes(settings)}
-    void = {"auxiliary.past": "no variant of this run takes images of past classes"}
+    void: dict[str, str] = {}
+    if not any("past" in VARIANTS[variant].kinds for variant in named):
+        void["auxiliary.past"] = "no variant of this run takes images of past classes"
     void |= {
         f"head_options.{name}": "the run does not name it" for name in HEADS if name not in settings.heads
     }
@@ -195,6 +202,12 @@ def _check_auxiliary(settings: Settings) -> None:
     if settings.synthetic.path is None and settings.synthetic.filter is not None:
         raise InputError(
             "synthetic.filter is of a data set that exists; give its folder as synthetic.path, or omit the filter"
+        )
+    takes_past = any("past" in VARIANTS[variant].kinds for variant, _ in lanes(settings))
+    if takes_past and (future.source is not None or future.classes or future.known_fraction < 1):
+        raise InputError(
+            "auxiliary.future.source, classes and known_fraction leave out images that variants of past classes need; "
+            "run those in a workdir of their own"
         )
     if future.source is None:
         return

@@ -1,13 +1,13 @@
 """The heads that configs and results name, with the options of each."""
 
 import inspect
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxcil import heads
+from jaxcil.workdir.settings import argument_comments
 
 SGD = ("learning_rate", "weight_decay", "epochs", "batch_size")
 
@@ -46,13 +46,9 @@ def default_options(name: str) -> dict[str, Any]:
 
 
 def option_comments(name: str) -> dict[str, str]:
-    """What each option of a head is: the first sentence that the maker's docstring has about it."""
-    text = " " + " ".join((inspect.getdoc(HEADS[name].maker) or "").partition("Args:")[2].split())
-    starts = {option: text.find(f" {option}: ") for option in inspect.signature(HEADS[name].maker).parameters}
-    return {
-        option: re.split(r"(?<=[a-z0-9)\]])[.;] ", text[starts[option] :].partition(": ")[2])[0].rstrip(".")
-        for option in HEADS[name].options
-    }
+    """What each option of a head is."""
+    comments = argument_comments(HEADS[name].maker)
+    return {option: comments[option] for option in HEADS[name].options}
 
 
 def make_head(name: str, train_labels: np.ndarray, **options: Any) -> Any:

@@ -80,7 +80,7 @@ class BiC(LinearMethod):
             incremental.GROW,
             SPLIT,
             incremental.training(learner, "training", step, _kept, _network),
-            incremental.training(learner, "bias correction", second, _aside, _newest_bias),
+            incremental.training(learner, "bias correction", second, _aside, _newest_bias, True),
             *memory,
         )
 

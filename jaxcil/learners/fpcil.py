@@ -22,13 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxcil.data.augmentation import augmentation
 from jaxcil.data.augmentation.augmentation import Augmentation
-from jaxcil.training.learner import Batch, Fit, Part, Phase, Task, Training, whole
+from jaxcil.learners.wrapped import Wrapped, passed_on, with_real_augmented
+from jaxcil.training.learner import Batch, Part, Phase, Task, Training, whole
 
 
 @flax.struct.dataclass
-class FPCIL:
+class FPCIL(Wrapped):
     """A learner whose first training sees a task's auxiliary rows as well.
 
     Attributes:
@@ -38,34 +38,14 @@ class FPCIL:
       augmentation: of real images, where auxiliary ones are to stay as they are; None: the learner augments all alike.
     """
 
-    learner: Any
     loss_weight: Array | float | None = None
     batch_fraction: float | None = flax.struct.field(pytree_node=False, default=None)
     augmentation: Augmentation | None = flax.struct.field(pytree_node=False, default=None)
 
-    @property
-    def frozen_after(self) -> int | None:
-        """The learner's."""
-        return self.learner.frozen_after
-
-    @property
-    def reading_names(self) -> tuple[str, ...]:
-        """The learner's."""
-        return self.learner.reading_names
-
-    @property
-    def logit_readings(self) -> tuple[str, ...]:
-        """The learner's."""
-        return getattr(self.learner, "logit_readings", ())
-
-    def init(self, key: Array, example_images: Array) -> Any:
-        """The learner's state."""
-        return self.learner.init(key, example_images)
-
     def phases(self, task_index: int) -> tuple[Phase, ...]:
         """The learner's; the first training of task 0 sees auxiliary images."""
         phases, first = [], task_index == 0
-        for phase in map(_passed_on, self.learner.phases(task_index)):
+        for phase in map(passed_on, self.learner.phases(task_index)):
             if first and isinstance(phase, Training):
                 phase, first = (
                     phase._replace(parts=_with_auxiliary(phase.parts), step=_weighted(phase.step)),
@@ -73,18 +53,6 @@ class FPCIL:
                 )
             phases.append(phase)
         return tuple(phases)
-
-    def features(self, state: Any, images: Array) -> Array:
-        """The learner's features [B, D]."""
-        return self.learner.features(state, images)
-
-    def readings(self, state: Any, features: Array) -> dict[str, Array]:
-        """The learner's readings."""
-        return self.learner.readings(state, features)
-
-    def scores(self, state: Any, images: Array) -> Array:
-        """The learner's scores [B, C]."""
-        return self.learner.scores(state, images)
 
 
 def fpcil(
@@ -96,26 +64,6 @@ def fpcil(
 ) -> FPCIL:
     """A learner whose first training is future-proofed; arguments as the attributes of `FPCIL`."""
     return FPCIL(learner, loss_weight, batch_fraction, augmentation)
-
-
-@functools.lru_cache(maxsize=256)
-def _inner(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of a phase, called with the learner inside; one object for each function, so that it compiles once."""
-
-    def call(outer: FPCIL, *arguments: Any) -> Any:
-        return function(outer.learner, *arguments)
-
-    return call
-
-
-def _passed_on(phase: Phase) -> Phase:
-    """A phase of the learner inside as a phase of the one around it."""
-    if isinstance(phase, Fit):
-        start = None if phase.start is None else _inner(phase.start)
-        return phase._replace(rows=_inner(phase.rows), fit=_inner(phase.fit), start=start)
-    return phase._replace(
-        parts=_inner(phase.parts), begin=_inner(phase.begin), step=_inner(phase.step), end=_inner(phase.end)
-    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -138,10 +86,6 @@ def _weighted(step: Callable[..., Any]) -> Callable[..., Any]:
         if learner.loss_weight is not None:
             weights = jnp.where(batch.auxiliary, learner.loss_weight, batch.classify)
             batch = batch._replace(classify=weights)
-        if learner.augmentation is not None:
-            images = augmentation.to_float(batch.images)
-            real = learner.augmentation(key, images)
-            batch = batch._replace(images=jnp.where(batch.auxiliary[:, None, None, None], images, real))
-        return step(learner, train_state, batch, key)
+        return step(learner, train_state, with_real_augmented(batch, learner.augmentation, key), key)
 
     return weighted

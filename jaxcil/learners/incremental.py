@@ -283,6 +283,7 @@ def training(
     step: Step,
     parts: Callable[..., tuple[Part, ...]] | None = None,
     rates: Callable[[Any, State, Classes], dict[str, Any]] | None = None,
+    balanced: bool = False,
 ) -> Training:
     """A training of the model by a step.
 
@@ -293,6 +294,7 @@ def training(
       parts: of a batch; None: the task's images and the exemplars, shuffled together.
       rates: (method, state, classes) -> factors of the learning rate of the parts of the model that train, a tree like
         them; None: 0 in rows of the output layer that take no part, 1 elsewhere.
+      balanced: whether it is on images that balance the classes.
     """
     recipe = learner.recipes[step.recipe]
     return Training(
@@ -303,6 +305,7 @@ def training(
         end=end,
         epochs=recipe.epochs,
         steps=recipe.steps,
+        balanced=balanced,
     )
 
 

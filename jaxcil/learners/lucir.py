@@ -98,7 +98,7 @@ class LUCIR(Method):
             balanced = Step(LUCIR.loss, "balanced", trains=("output",), taught=True, moving=False)
             after = (
                 incremental.training(
-                    learner, "balanced training", balanced, incremental.memory_alone, _embeddings
+                    learner, "balanced training", balanced, incremental.memory_alone, _embeddings, True
                 ),
             )
         return (

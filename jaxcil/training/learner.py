@@ -66,6 +66,9 @@ class Training(NamedTuple):
     end: Callable[[Any, Any, Any, Task], Any]  # (learner, train_state, state, task) -> state
     epochs: int | None = None
     steps: int | None = None
+    balanced: bool = (
+        False  # whether it is on images that balance the classes, which a wrapper may leave alone
+    )
 
 
 def as_they_are(images: Array) -> Array:

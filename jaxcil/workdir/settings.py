@@ -13,8 +13,10 @@ one or from a config.json. `jaxcil.cli.fields` reads fields from the command lin
 
 import copy
 import dataclasses
+import inspect
 import json
 import math
+import re
 import reprlib
 import types
 import typing
@@ -114,6 +116,17 @@ def resolve(settings: type, config: Mapping[str, Any] | Any, prefix: str = "") -
             raise InputError(f"the config has no field {name} ({item.metadata['comment']})")
         values[item.name] = _checked(name, config[item.name], kinds[item.name], item.metadata)
     return settings(**values)
+
+
+def argument_comments(function: Callable[..., Any]) -> dict[str, str]:
+    """What each argument of a function is: the first sentence that its docstring has about it."""
+    text = " " + " ".join((inspect.getdoc(function) or "").partition("Args:")[2].split())
+    comments = {}
+    for name in inspect.signature(function).parameters:
+        place = text.find(f" {name}: ")
+        about = "" if place < 0 else text[place:].partition(": ")[2]
+        comments[name] = re.split(r"(?<=[a-z0-9)\]])[.;] ", about)[0].rstrip(".")
+    return comments
 
 
 def as_dict(settings: Any) -> dict[str, Any]:
