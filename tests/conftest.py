@@ -93,7 +93,9 @@ def pytest_unconfigure(config):
 
 
 MAPS = pathlib.Path("/proc/self/maps")
-MOST_MAPS = 20_000  # Linux allows a process 65,530, and every compiled program takes some; LLVM crashes without
+MOST_MAPS = (
+    20_000  # Linux allows a process 65,530, and every compiled program takes some; LLVM crashes without
+)
 
 
 def pytest_runtest_teardown(item, nextitem):
@@ -107,19 +109,21 @@ def pytest_runtest_teardown(item, nextitem):
 
 # Files of a minute or so each come first, or one worker would end long after the other
 LONGEST = (
-    "test_kill_training.py",
+    "test_growth.py",
     "test_kill.py",
     "test_generate_kills.py",
+    "test_flops.py",
     "test_run.py",
-    "test_objectives.py",
+    "test_interruption.py",
     "test_pipeline.py",
+    "test_objectives.py",
+    "test_outside_learner.py",
     "test_generation.py",
-    "test_readme.py",
 )
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     if not os.environ.get("JAXCIL_SLOW"):
         for item in items:
             if item.get_closest_marker("slow"):
