@@ -263,7 +263,7 @@ def assert_whole(workdir, whole):
 @pytest.mark.parametrize(
     ("words", "moments"),
     [
-        pytest.param(GENERATE, 3, id="generate-3"),
+        pytest.param(GENERATE, 2, id="generate-2"),
         pytest.param(GENERATE, MANY, id="generate-many", marks=pytest.mark.slow),
         pytest.param(RUN, MANY, id="run-many", marks=pytest.mark.slow),
     ],

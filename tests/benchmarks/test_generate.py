@@ -140,6 +140,7 @@ def _full(*_):
     raise OSError("no space left")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_quick", "_narrow")
 def test_parts_that_do_not_fit_cost_no_figure_of_the_table(monkeypatch):
     monkeypatch.setattr(generate, "parts", _exhausted)
@@ -166,8 +167,22 @@ def test_what_fails_beside_the_parts_costs_no_other_figure(monkeypatch):
     assert best["images_per_second"] == pytest.approx(best["batch"] / best["seconds"]["drawing"])
 
 
-@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
-@pytest.mark.parametrize("name", ["cudnn", "flash"])
+@pytest.mark.parametrize(
+    ("platform", "name"),
+    [
+        ("cpu", "cudnn"),
+        *(
+            pytest.param(platform, name, marks=pytest.mark.slow)
+            for platform, name in (
+                ("cpu", "flash"),
+                ("gpu", "cudnn"),
+                ("gpu", "flash"),
+                ("tpu", "cudnn"),
+                ("tpu", "flash"),
+            )
+        ),
+    ],
+)
 @pytest.mark.usefixtures("_narrow")
 def test_attention_that_no_layer_can_use_is_refused(monkeypatch, platform, name):
     # float32, which cuDNN does not take, and 4 x 4 latents, too few for the flash kernel
@@ -181,6 +196,7 @@ def test_attention_that_no_layer_can_use_is_refused(monkeypatch, platform, name)
 
 @pytest.mark.parametrize("asked", ["flash", None])
 @pytest.mark.parametrize(("tokens", "runs"), [(16, "flash"), (17, "xla")], ids=["enough tokens", "too few"])
+@pytest.mark.slow
 @pytest.mark.usefixtures("_narrow")
 def test_the_attention_of_a_model_is_that_which_runs(monkeypatch, asked, tokens, runs):
     monkeypatch.setattr(mesh, "platform", lambda _: "tpu")
@@ -233,6 +249,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_made_up_models_run_where_the_data_libraries_are_absent(tmp_path):
     arguments = (
         "benchmark generate --model=sd15 --size=8 --batch=1 --nfe=2 --dtype=bfloat16 --json=figures.json"

@@ -8,11 +8,11 @@ import time
 
 FIELDS = (
     *(
-        "seeds=0,1",
-        "variants=plain,future_proof",
+        "seeds=0",
+        "variants=future_proof",
         "heads=ncm,fecam",
-        "training.steps=40",
-        "training.checkpoint_every=10",
+        "training.steps=20",
+        "training.checkpoint_every=5",
     ),
     *(
         "training.batch_size=16",

@@ -48,6 +48,7 @@ def train(tmp_path):
     return start
 
 
+@pytest.mark.slow
 def test_a_training_of_a_generator_killed_in_both_parts_ends_in_the_same_weights(train, tmp_path):
     assert train(tmp_path / "whole").wait() == 0, (tmp_path / "said").read_text()
     begun = set()  # first checkpoints of the first training, by their inodes

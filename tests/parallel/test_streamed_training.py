@@ -82,7 +82,7 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("runs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_two_processes_train_on_the_batches_of_one_and_read_what_their_devices_hold(folder, runs, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -98,7 +98,7 @@ def kill_at_random(process, directory, generator):
 
 
 @pytest.mark.parametrize(
-    ("kills", "images_per_class"), [(5, 50), pytest.param(30, 250, marks=pytest.mark.slow)], ids=["5", "30"]
+    ("kills", "images_per_class"), [(3, 50), pytest.param(30, 250, marks=pytest.mark.slow)], ids=["3", "30"]
 )
 def test_kills_at_random_moments_cost_a_shard_each_and_leave_no_trace(
     kills, images_per_class, start, whole, tmp_path, contents
@@ -121,7 +121,7 @@ def test_kills_at_random_moments_cost_a_shard_each_and_leave_no_trace(
 
 
 @pytest.mark.parametrize(
-    ("kills", "images_per_class"), [(1, 250), pytest.param(9, 500, marks=pytest.mark.slow)], ids=["1", "9"]
+    ("kills", "images_per_class"), [(1, 100), pytest.param(9, 500, marks=pytest.mark.slow)], ids=["1", "9"]
 )
 def test_two_processes_are_killed_and_one_makes_all_that_is_missing(
     kills, images_per_class, start, whole, tmp_path, contents
