@@ -14,6 +14,7 @@ from jaxcil.data.augmentation.augmentation import Augmentation
 from jaxcil.data.scenario import make_scenario
 from jaxcil.experiment.auxiliary import AuxiliaryImages
 from jaxcil.experiment.benchmark import Benchmark, Split
+from jaxcil.experiment.fields import LaterTrainingSettings, MemorySettings
 from jaxcil.experiment.pool import ImagePool
 from jaxcil.experiment.variants import VARIANTS
 from jaxcil.extractors.output_layer import Linear
@@ -68,6 +69,7 @@ class SmallRun:
             other_classes=0,
             task_sizes=TASK_SIZES,
             image_shape=(SIDE, SIDE),
+            images_per_class=PER_CLASS,
             network=OneConvolution(),
             output_layer=Linear(),
             optimizer=sgd(0.05, 5e-4),
@@ -77,8 +79,8 @@ class SmallRun:
             label_smoothing=None,
             average_decay=None,
             heads={"ncm": ncm()},
-            later_training=None,
-            memory=None,
+            later_training=LaterTrainingSettings(steps=2, learning_rate=0.05),
+            memory=MemorySettings(per_class=3),
         )
         return setup._replace(**changes)
 
@@ -90,15 +92,25 @@ class SmallRun:
         """The images, with auxiliary ones of these labels."""
         return image_pool(auxiliary)
 
-    def tasks(self, auxiliary=()):
-        """The tasks; the first one has all auxiliary rows of classes to come."""
-        return self.pool(auxiliary).tasks(VARIANTS["future_proof"])
+    def tasks(self, auxiliary=(), variant="future_proof"):
+        """The tasks as a variant sees them; by default the first one has the auxiliary rows of classes to come."""
+        return self.pool(auxiliary).tasks(VARIANTS[variant])
 
     def states(self, learner, seeds=(0,)):
         """Before the first task."""
         return tasks.initial_states(learner, [keys.root_key(seed) for seed in seeds], (SIDE, SIDE))
 
-    def learn(self, learner, auxiliary=(), *, seeds=(0,), count=3, surroundings=None, **options):
+    def learn(
+        self,
+        learner,
+        auxiliary=(),
+        *,
+        seeds=(0,),
+        count=3,
+        surroundings=None,
+        variant="future_proof",
+        **options,
+    ):
         """The states of all runs after some tasks, and what was measured.
 
         Args:
@@ -107,12 +119,13 @@ class SmallRun:
           seeds: of the runs.
           count: of tasks.
           surroundings: None: one that shares its programs.
+          variant: whose tasks.
           options: of `tasks.learn`.
         """
         return tasks.learn(
             learner,
             self.states(learner, seeds),
-            self.tasks(auxiliary)[:count],
+            self.tasks(auxiliary, variant)[:count],
             self.pool(auxiliary),
             [keys.root_key(seed) for seed in seeds],
             surroundings or tasks.Surroundings(chunk=2, programs=self.programs),

@@ -10,19 +10,47 @@ import pytest
 
 from jaxcil import keys
 from jaxcil.data.augmentation.augmentation import to_float
+from jaxcil.errors import InputError
+from jaxcil.learners.bic import bic
+from jaxcil.learners.finetune import finetune
 from jaxcil.learners.fpcil import fpcil
 from jaxcil.learners.frozen import frozen, supervised
+from jaxcil.learners.icarl import icarl
+from jaxcil.learners.joint import joint
+from jaxcil.learners.lucir import lucir
+from jaxcil.learners.lwf import lwf
+from jaxcil.learners.podnet import podnet
+from jaxcil.learners.replay import replay
+from jaxcil.learners.sddr import sddr
+from jaxcil.learners.wa import wa
 from jaxcil.training import loop, tasks
 from jaxcil.training.checkpoint import Checkpoints
 from jaxcil.training.learner import Batch, Training
 from jaxcil.training.optimizer import sgd
 
+KEEP_TRAINING = {
+    "finetune": finetune,
+    "replay": replay,
+    "joint": joint,
+    "lwf": lwf,
+    "icarl": icarl,
+    "icarl bce": lambda setup: icarl(setup, loss="bce"),
+    "lucir": lambda setup: lucir(setup, balanced=True, balanced_epochs=2),
+    "podnet": lambda setup: podnet(setup, proxies=2, balanced_epochs=2),
+    "podnet cnn": lambda setup: podnet(setup, preset="cnn", proxies=2, balanced_epochs=2),
+    "podnet pycil": lambda setup: podnet(setup, preset="pycil", proxies=2, balanced_epochs=2),
+    "wa": wa,
+    "bic": lambda setup: bic(setup, aside=0.3),
+}
 LEARNERS = {
     "supervised": supervised,
     "frozen": frozen,
     "fpcil": lambda setup: fpcil(frozen(setup), loss_weight=0.5, batch_fraction=0.4),
+    **KEEP_TRAINING,
+    "fpcil of icarl": lambda setup: fpcil(icarl(setup), loss_weight=0.5, batch_fraction=0.4),
 }
 FUTURE = (2, 3, 4, 5)  # labels of auxiliary images
+PAST = (0, 0, 1, 1, 2, 2, 3, 3)
 LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"  # jax's event for every program that is new to a process
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -195,3 +223,41 @@ def test_a_step_is_right_for_a_batch_of_any_size(learner, small_run):
 
     once, twice = after(rows), after(np.concatenate([rows, rows]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), once, twice)
+
+
+@pytest.mark.parametrize("name", KEEP_TRAINING)
+def test_sddr_of_it_sees_past_classes_keeps_none_of_their_images_and_predicts_no_unseen_class(
+    name, small_run
+):
+    learner = sddr(KEEP_TRAINING[name](small_run.setup()), 0.4, 0.5, 0.5)
+    real = len(small_run.pool(PAST).labels.real)
+    seen = []
+
+    def measure(measured, task, states):
+        (state,) = states
+        images = to_float(jnp.asarray(small_run.pool(PAST).benchmark.test.images))
+        for scores in learner.readings(state, learner.features(state, images)).values():
+            assert np.isfinite(np.asarray(scores)[:, task.seen]).all()
+            assert np.isneginf(np.asarray(scores)[:, ~task.seen]).all()
+        memory = np.asarray(state.memory)
+        assert (memory < real).all()
+        kept = memory[memory >= 0]
+        labels = small_run.pool(PAST).labels.real
+        assert (labels[kept] == np.repeat(np.arange(len(memory)), (memory >= 0).sum(1))).all()
+        seen.append((memory >= 0).sum(1).tolist())
+        return measured
+
+    small_run.learn(learner, PAST, variant="sddr", measure=measure)
+    most = 8 if name == "joint" else 3 if learner.learner.exemplars is not None else 0
+    assert seen == [[most * (label < 2 * task + 2) for label in range(6)] for task in range(3)]
+
+
+def test_an_image_labelled_with_a_class_that_has_not_been_seen_is_refused(small_run):
+    learner = sddr(replay(small_run.setup()), 0.4)
+    with pytest.raises(InputError, match="labelled 2, a class of no earlier task"):
+        learner.phases(1)[1].parts(
+            learner,
+            small_run.states(learner)[0],
+            small_run.tasks((2,), "plain")[1]._replace(auxiliary=np.array([48], np.int32)),
+            keys.root_key(0),
+        )
