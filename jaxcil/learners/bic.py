@@ -140,12 +140,12 @@ SPLIT = Fit("images set aside", incremental.no_rows, _split)
 
 def _aside(learner: Incremental, state: State, task: Task, key: Array) -> np.ndarray:
     del learner, task, key
-    return whole(np.asarray(state.own["aside"]).ravel())
+    return np.asarray(state.own["aside"]).ravel()
 
 
 def _kept(learner: Incremental, state: State, task: Task, key: Array) -> np.ndarray:
     rows = incremental.task_and_memory(learner, state, task, key)
-    return rows[~np.isin(rows, _aside(learner, state, task, key))]
+    return np.where(np.isin(rows, _aside(learner, state, task, key)), -1, rows)
 
 
 def bic(setup: Setup, *, temperature: Array | float = 2.0, aside: float = 0.1) -> Incremental:

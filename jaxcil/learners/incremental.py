@@ -28,7 +28,7 @@ from jaxcil.data.augmentation import augmentation
 from jaxcil.data.augmentation.augmentation import Augmentation
 from jaxcil.memory import exemplars as memories
 from jaxcil.memory.exemplars import Exemplars
-from jaxcil.training.learner import AS_THEY_ARE, Batch, Fit, Part, Phase, Task, Training, whole
+from jaxcil.training.learner import AS_THEY_ARE, Batch, Fit, Part, Phase, Task, Training
 from jaxcil.training.optimizer import SGD
 
 
@@ -348,15 +348,15 @@ def end(learner: Incremental, train_state: TrainState, state: State, task: Task)
 
 
 def task_and_memory(learner: Incremental, state: State, task: Task, key: Array) -> np.ndarray:
-    """Rows of the task's images, and of the exemplars of past classes."""
+    """Rows of the task's images, and of the exemplars of past classes; padded, so that all tasks have one length."""
     del learner, key
-    return np.concatenate([whole(task.rows), whole(np.asarray(state.memory).ravel())])
+    return np.concatenate([task.rows, np.asarray(state.memory).ravel()])
 
 
 def memory_alone(learner: Incremental, state: State, task: Task, key: Array) -> np.ndarray:
-    """Rows of the exemplars."""
+    """Rows of the exemplars, padded."""
     del learner, task, key
-    return whole(np.asarray(state.memory).ravel())
+    return np.asarray(state.memory).ravel()
 
 
 def trained_rows(method: Any, state: State, classes: Classes) -> dict[str, Any]:

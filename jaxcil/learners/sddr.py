@@ -110,7 +110,7 @@ def _with_synthetic(parts: Callable[..., tuple[Part, ...]]) -> Callable[..., tup
 
 
 def past_rows(task: Task) -> np.ndarray:
-    """The auxiliary rows of a task.
+    """The auxiliary rows of a task, padded.
 
     Raises:
       InputError: there are none, or one is labelled with a class that no earlier task had.
@@ -128,7 +128,7 @@ def past_rows(task: Task) -> np.ndarray:
             f"sddr takes images of past classes; in task {task.index} row {rows[np.argmin(known)]} of the pool is "
             f"labelled {labels[np.argmin(known)]}, a class of no earlier task"
         )
-    return rows
+    return np.asarray(task.auxiliary)
 
 
 @functools.lru_cache(maxsize=256)

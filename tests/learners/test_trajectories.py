@@ -27,7 +27,7 @@ from jaxcil.learners.podnet import PODNet
 from jaxcil.learners.replay import Replay
 from jaxcil.learners.wa import WA
 from jaxcil.memory.exemplars import Exemplars
-from jaxcil.training.learner import Fit
+from jaxcil.training.learner import Fit, whole
 from jaxcil.training.optimizer import sgd
 
 spec = importlib.util.spec_from_file_location("trajectory", pathlib.Path(__file__).with_name("trajectory.py"))
@@ -263,8 +263,8 @@ class Follower:
         key = jax.random.key(0)
         parts = phase.parts(learner, self.state, task, key)
         rows = recorded.arrays[f"{place}/batch_rows"]
-        of_epoch = -(-len(parts[0].rows) // parts[0].size)
-        assert sorted(rows[:of_epoch][rows[:of_epoch] >= 0]) == sorted(parts[0].rows), place
+        of_epoch = -(-len(whole(parts[0].rows)) // parts[0].size)
+        assert sorted(rows[:of_epoch][rows[:of_epoch] >= 0]) == sorted(whole(parts[0].rows)), place
         state = phase.begin(learner, self.state, task, key)
         for at, of_step in enumerate(rows):
             epochs = len(rows) // of_epoch
