@@ -107,7 +107,7 @@ class LUCIR(Method):
             incremental.training(learner, "training", step, rates=_new_embeddings),
             incremental.EXEMPLARS,
             incremental.means_over(VIEWS[self.mirror]),
-            *(after if self.balanced else ()),
+            *(after if self.balanced and learner.exemplars is not None else ()),
             incremental.TEACHER,
         )
 

@@ -115,10 +115,7 @@ class PODNet(Method):
         step = Step(PODNet.loss, "later", taught=True)
         trains = ("network", "output") if self.whole else ("output",)
         second = Step(PODNet.loss, "balanced", trains=trains, taught=True)
-        return (
-            incremental.GROW,
-            *((IMPRINT,) if self.imprinted else ()),
-            incremental.training(learner, "training", step, rates=_new_proxies),
+        balanced = (
             incremental.EXEMPLARS,
             incremental.training(
                 learner,
@@ -128,6 +125,12 @@ class PODNet(Method):
                 _new_proxies if self.whole else _all_proxies,
                 balanced=True,
             ),
+        )
+        return (
+            incremental.GROW,
+            *((IMPRINT,) if self.imprinted else ()),
+            incremental.training(learner, "training", step, rates=_new_proxies),
+            *(balanced if learner.exemplars is not None else ()),
             *memory,
         )
 
