@@ -156,19 +156,21 @@ def training(
     parts: Callable[..., tuple[Part, ...]] | None = None,
     rates: Callable[[Any, State, Classes], dict[str, Any]] | None = None,
     change: Callable[..., TrainState] | None = None,
+    balanced: bool = False,
 ) -> Training:
     """A training of the newest of some branches.
 
     Args:
-      learner: as `incremental.training` has it; and so are name, step, parts and rates.
+      learner: as `incremental.training` has it; and so are name, step, parts, rates and balanced.
       name: for people.
       step: compiles once for each number.
       number: of branches.
       parts: of a batch.
       rates: factors of the learning rate.
       change: (learner, state, train_state, task) -> train_state, made before the first step.
+      balanced: whether it is on images that balance the classes.
     """
-    made = incremental.training(learner, name, step, parts, rates)
+    made = incremental.training(learner, name, step, parts, rates, balanced)
     return made._replace(begin=_Begin(made.begin, number, change), end=end)
 
 

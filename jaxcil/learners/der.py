@@ -124,6 +124,7 @@ class DER(Method):
                     parts=_balanced,
                     rates=_without_auxiliary,
                     change=_from_rest,
+                    balanced=True,
                 ),
             )
         return (
