@@ -20,7 +20,7 @@ from jax import Array
 from jaxcil.errors import InputError
 from jaxcil.heads.class_statistics import check_fraction
 from jaxcil.learners import incremental
-from jaxcil.learners.incremental import Classes, Incremental, Outputs, State, Step, TrainState
+from jaxcil.learners.incremental import Classes, Incremental, Model, Outputs, State, Step, TrainState
 from jaxcil.learners.method import LinearMethod
 from jaxcil.learners.published import Published, learner
 from jaxcil.learners.replay import Replay, classification
@@ -52,9 +52,9 @@ class BiC(LinearMethod):
         tasks = len(learner.task_sizes)
         return {**super().empty(learner, dim), "shared": {"alpha": jnp.ones(tasks), "beta": jnp.zeros(tasks)}}
 
-    def first(self, learner: Incremental, dim: int):
+    def first(self, learner: Incremental, model: Model):
         """The task of each column that (1) changes, -1: none yet; and the rows that are set aside, [C, V]."""
-        del dim
+        del model
         room = max(1, self.total // learner.task_sizes[0])
         return {
             "task_of_class": jnp.full(learner.columns, -1, jnp.int32),
@@ -73,7 +73,7 @@ class BiC(LinearMethod):
         memory = (incremental.EXEMPLARS, incremental.means_over(), incremental.TEACHER)
         if not task_index:
             first = incremental.training(learner, "training", Step(Replay.loss, "first"), rates=_network)
-            return (incremental.GROW, first, *memory)
+            return (incremental.GROW, SPLIT, first, *memory)
         step = Step(BiC.loss, "later", taught=True)
         second = Step(BiC.correction, "later", trains=("output",))
         return (
@@ -121,7 +121,7 @@ def _newest_bias(method: BiC, state: State, classes: Classes):
 
 
 def _split(learner: Incremental, state: State, features, labels, task: Task, key: Array) -> State:
-    """Sets images of each class aside at random: new ones from the task's, old ones from the exemplars."""
+    """Sets images of each class aside at random, except in the first task; (1) knows the new classes from here on."""
     del features, labels
     old = int(np.sum(task.seen & ~task.new))
     aside = np.full(state.own["aside"].shape, -1, np.int32)
@@ -129,7 +129,7 @@ def _split(learner: Incremental, state: State, features, labels, task: Task, key
     own, memory = whole(task.rows), np.asarray(state.memory)
     for label in np.flatnonzero(task.seen):
         rows = own[task.labels[own] == label] if task.new[label] else whole(memory[label])
-        count = min(learner.method.total // old, max(0, len(rows) - 1))
+        count = min(learner.method.total // old, max(0, len(rows) - 1)) if old else 0
         aside[label, :count] = random.choice(rows, count, replace=False)
     tasks = jnp.pad(state.task_of_class, (0, learner.other_classes), constant_values=-1)
     return state._replace(own={"task_of_class": tasks, "aside": jnp.asarray(aside)})

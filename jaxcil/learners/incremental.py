@@ -62,7 +62,7 @@ class State(NamedTuple):
 
     model: Model
     teacher: Model | None  # the model after the last task; None of methods without one
-    memory: Array  # int32 [C, M], rows of the pool in stored order, -1 behind
+    memory: Array  # int32 [C, M], rows of the pool in the order of their picks, -1 behind
     means: Array  # [C, D] of exemplars, of length one; zero of classes without any
     task_of_class: Array  # int32 [C]; -1 of classes not seen
     own: Any  # what the method adds
@@ -155,14 +155,13 @@ class Incremental:
         dim = self.network.apply(variables, example_images).shape[-1]  # type: ignore[union-attr]
         output = self.method.empty(self, dim)
         model = Model(variables["params"], stats, output)
-        room = 0 if self.exemplars is None else max(map(self.exemplars.quota, np.cumsum(self.task_sizes)))
         return State(
             model,
             model if self.method.has_teacher else None,
-            jnp.full((self.num_classes, room), -1, jnp.int32),
+            jnp.full((self.num_classes, room(self)), -1, jnp.int32),
             jnp.zeros((self.num_classes, dim)),
             jnp.full(self.num_classes, -1, jnp.int32),
-            self.method.first(self, dim),
+            self.method.first(self, model),
         )
 
     def phases(self, task_index: int) -> tuple[Phase, ...]:
@@ -382,6 +381,12 @@ def rows_where(classes: Array, rows: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.where(classes.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0), rows)
 
 
+def room(learner: Incremental) -> int:
+    """Exemplars that a class may ever have."""
+    kept = learner.exemplars
+    return 0 if kept is None else max(map(kept.quota, np.cumsum(learner.task_sizes)))
+
+
 def prepared(changes: Augmentation, images: Array, key: Array) -> Array:
     """uint8 images in [-1, 1], changed at random; float images as they are."""
     if images.dtype == jnp.uint8:
@@ -437,8 +442,6 @@ def remember(learner: Incremental, state: State, features: Any, labels: Any, tas
     rows = jnp.where(places < 0, -1, jnp.asarray(task.rows)[places])
     quota = kind.quota(int(np.sum(task.seen)))
     rows, old = memories.cut(rows, quota), memories.cut(state.memory, quota)
-    if kind.ascending:
-        rows = memories.in_row_order(rows)
     numbers = np.where(np.arange(most) < count, first + np.arange(most), learner.num_classes)
     return state._replace(memory=old.at[numbers].set(rows, mode="drop"))
 

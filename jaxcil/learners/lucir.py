@@ -11,8 +11,8 @@ features of the class's images, of the mean length of the old embeddings. sigma 
     balanced    a second training on the exemplars alone, of all embeddings, old and new, with everything else as it is:
                 the class-balanced fine-tuning of the authors' ImageNet script
 
-Exemplars are stored in the order of their rows. The class means of "nme" are averaged over the exemplars and their
-mirror images; the authors' CIFAR script means to, but exchanges the colour channels: `mirror="channels"`.
+The class means of "nme" are averaged over the exemplars and their mirror images; the authors' CIFAR script means to,
+but exchanges the colour channels: `mirror="channels"`.
 """
 
 from typing import Literal
@@ -190,7 +190,7 @@ def lucir(
     if mirror not in VIEWS:
         raise unknown_name("mirror of lucir", mirror, VIEWS)
     method = LUCIR(less_forget, margin, margin_weight, balanced=balanced, mirror=mirror)
-    kept = Exemplars(per_class=20, rule="icarl", ascending=True)
+    kept = Exemplars(per_class=20, rule="icarl")
     made = learner(setup, method, PUBLISHED, kept)
     later = made.recipes["later"]
     milestones = (balanced_epochs // 2,) if balanced_epochs > 1 else ()

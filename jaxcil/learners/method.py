@@ -43,9 +43,9 @@ class Method:
         """What is done in a task."""
         raise NotImplementedError
 
-    def first(self, learner: Any, dim: int) -> Any:
-        """What the method adds to the state: nothing."""
-        del learner, dim
+    def first(self, learner: Any, model: Any) -> Any:
+        """What the method adds to the state, of the model before the first task: nothing."""
+        del learner, model
         return ()
 
     def embed(self, features: Array, maps: tuple[Array, ...]) -> Array:

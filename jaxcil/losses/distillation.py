@@ -18,7 +18,13 @@ from jaxcil.heads.class_statistics import unit_rows
 
 
 def distillation(
-    logits: Array, teacher: Array, columns: Array, temperature: Array | float, *, squared: bool = False
+    logits: Array,
+    teacher: Array,
+    columns: Array,
+    temperature: Array | float,
+    *,
+    squared: bool = False,
+    weights: Array | None = None,
 ) -> Array:
     """Equation (1), [B].
 
@@ -28,8 +34,12 @@ def distillation(
       columns: bool [C], those that are compared, at least one.
       temperature: > 0.
       squared: whether the loss is multiplied by the square of the temperature.
+      weights: [C], by which the target is multiplied and then scaled to sum 1: FOSTER's balanced distillation.
     """
     target = jax.nn.softmax(jnp.where(columns[None], teacher / temperature, -jnp.inf))
+    if weights is not None:
+        target = target * weights[None]
+        target = target / target.sum(-1, keepdims=True)
     log_p = jax.nn.log_softmax(jnp.where(columns[None], logits / temperature, -jnp.inf))
     loss = -jnp.where(columns[None], target * jnp.where(columns[None], log_p, 0), 0).sum(-1)
     return loss * temperature**2 if squared else loss

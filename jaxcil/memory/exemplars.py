@@ -1,7 +1,8 @@
 """Exemplars: the real images of past classes that a learner may keep, as row numbers of the pool.
 
-The memory is int32 [C, M], a list per class in the order in which its method stores it, -1 behind. A list that must
-shrink, because a total is shared by more classes, is cut to its first entries.
+The memory is int32 [C, M], a list per class in the order in which its images were picked, -1 behind. A list that must
+shrink, because a total is shared by more classes, is cut to its first entries. (The codes of LUCIR and DER store a list
+in the order of its rows, but they too keep the images of the first picks.)
 """
 
 import functools
@@ -27,14 +28,11 @@ class Exemplars:
       per_class: images of each class; or
       total: images of all classes seen together: each class has total // seen of them.
       rule: herding by one of `herding.RULES`; "random"; or "all", in the order of the rows.
-      ascending: whether a list is stored in the order of its row numbers, as LUCIR's and DER's codes do, rather than
-        in the order of the picks.
     """
 
     per_class: int | None = flax.struct.field(pytree_node=False, default=None)
     total: int | None = flax.struct.field(pytree_node=False, default=None)
     rule: Literal["icarl", "pycil", "random", "all"] = flax.struct.field(pytree_node=False, default="pycil")
-    ascending: bool = flax.struct.field(pytree_node=False, default=False)
 
     def quota(self, seen: int) -> int:
         """Images of each class when that many classes have been seen."""
@@ -62,13 +60,6 @@ class Exemplars:
 def cut(memory: Array, count: int) -> Array:
     """A memory [C, M] whose lists keep their first entries."""
     return jnp.where(jnp.arange(memory.shape[1]) < count, memory, -1)
-
-
-def in_row_order(memory: Array) -> Array:
-    """A memory [C, M] whose lists are sorted, -1 behind."""
-    largest = jnp.iinfo(memory.dtype).max
-    ordered = jnp.sort(jnp.where(memory < 0, largest, memory), axis=1)
-    return jnp.where(ordered == largest, -1, ordered)
 
 
 def mean_of_units(features: Array, kept: Array, epsilon: float = 0.0) -> Array:

@@ -18,7 +18,11 @@ import pytest
 
 from jaxcil.extractors.resnet_cifar import ResNetCIFAR
 from jaxcil.extractors.resnet_rebuffi import ResNetRebuffi
+from jaxcil.learners.bic import BiC
+from jaxcil.learners.branches import Branches
+from jaxcil.learners.der import DER, warm_up
 from jaxcil.learners.finetune import Finetune
+from jaxcil.learners.foster import FOSTER, Boosted
 from jaxcil.learners.icarl import ICaRL, ICaRLBCE
 from jaxcil.learners.incremental import Incremental, Recipe
 from jaxcil.learners.lucir import LUCIR
@@ -30,9 +34,16 @@ from jaxcil.memory.exemplars import Exemplars
 from jaxcil.training.learner import Fit, whole
 from jaxcil.training.optimizer import sgd
 
-spec = importlib.util.spec_from_file_location("trajectory", pathlib.Path(__file__).with_name("trajectory.py"))
-trajectory = sys.modules["trajectory"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(trajectory)
+
+def _beside(name):
+    spec = importlib.util.spec_from_file_location(name, pathlib.Path(__file__).with_name(f"{name}.py"))
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+trajectory = _beside("trajectory")
+branched = _beside("branched")
 
 FOLDERS = [pathlib.Path(__file__).parents[1] / "golden"]
 if os.environ.get("JAXCIL_GOLDEN"):
@@ -60,9 +71,9 @@ def recipe(recorded, prefix, rate, epochs, milestones, decay):
     )
 
 
-def exemplars(recorded, **options):
+def exemplars(recorded, fixed=None, **options):
     meta = recorded.meta
-    if meta.get("fixed_memory", True):
+    if meta.get("fixed_memory", True) if fixed is None else fixed:
         return Exemplars(per_class=meta["mem_per_class"], **options)
     return Exemplars(total=meta["mem_total"], **options)
 
@@ -125,7 +136,7 @@ def make_lucir(recorded):
             blocks=(1, 1, 2), shortcut="B", last_relu=False, convolution=trajectory.convolution
         ),
         task_sizes=recorded.sizes,
-        exemplars=exemplars(recorded, rule="icarl", ascending=True),
+        exemplars=exemplars(recorded, rule="icarl"),
     )
 
 
@@ -160,6 +171,57 @@ def make_podnet(recorded):
     )
 
 
+def make_bic(recorded):
+    total = int(recorded.hyper("split_ratio") * recorded.meta["mem_total"])
+    return plain(recorded, BiC(recorded.hyper("T"), total=total))
+
+
+def several(learner, recorded, count=None):
+    """The learner with several networks."""
+    return learner.replace(network=Branches(learner.network, count or len(recorded.sizes)))
+
+
+def make_der_official(recorded):
+    hyper = recorded.hyper
+    warm = hyper("warmup_epochs")
+    rates = recipe(recorded, "", "lr", "epochs", "scheduling", "lr_decay")
+    rates = rates.replace(epochs=rates.epochs - warm)
+    rise = warm_up(hyper("lr"), hyper("weight_decay"), warm, rates.batch_size)
+    head = recipe(
+        recorded, "decouple_", "decouple_lr", "decouple_epochs", "decouple_scheduling", "decouple_lr_decay"
+    )
+    learner = Incremental(
+        method=DER(hyper("decouple_temperature")),
+        recipes={"first": rates, "later": rates, "warm-up": rise, "first warm-up": rise, "head": head},
+        num_classes=recorded.num_classes,
+        network=ResNetCIFAR(blocks=1, convolution=trajectory.convolution),
+        task_sizes=recorded.sizes,
+        exemplars=exemplars(
+            recorded, fixed=recorded.meta["memory_mode"] == "uniform_fixed_per_cls", rule="icarl"
+        ),
+    )
+    return several(learner, recorded)
+
+
+def make_foster(recorded):
+    hyper = recorded.hyper
+    method = FOSTER(hyper("beta1"), hyper("beta2"), hyper("lambda_okd"), hyper("T"))
+    first = recipe(recorded, "init_", "init_lr", "init_epochs", None, None)
+    later = recipe(recorded, "", "lr", "boosting_epochs", None, None)
+    compression = Recipe(
+        sgd(hyper("lr"), 0.0), epochs=hyper("compression_epochs"), batch_size=later.batch_size
+    )
+    learner = Boosted(
+        method=method,
+        recipes={"first": first, "later": later, "compression": compression},
+        num_classes=recorded.num_classes,
+        network=ResNetCIFAR(blocks=1, convolution=trajectory.convolution),
+        task_sizes=recorded.sizes,
+        exemplars=exemplars(recorded),
+    )
+    return several(learner, recorded, 2)
+
+
 MAKERS = {
     "pycil_finetune": lambda recorded: plain(recorded, Finetune(), memory=False),
     "pycil_lwf": lambda recorded: plain(
@@ -168,6 +230,10 @@ MAKERS = {
     "pycil_replay": lambda recorded: plain(recorded, Replay()),
     "pycil_icarl": lambda recorded: plain(recorded, ICaRL(temperature=recorded.hyper("T"))),
     "pycil_wa": lambda recorded: plain(recorded, WA(temperature=recorded.hyper("T"))),
+    "pycil_bic": make_bic,
+    "der_official": make_der_official,
+    "pycil_der": lambda recorded: several(plain(recorded, DER(None)), recorded),
+    "pycil_foster": make_foster,
     "icarl_bce": make_icarl_bce,
     "lucir": make_lucir,
     "podnet": make_podnet,
@@ -175,6 +241,8 @@ MAKERS = {
 TERMS = {
     "classification": ("ce", "lsc"),
     "distillation": ("kd",),
+    "auxiliary": ("aux", "ce2"),
+    "newest": ("ce2",),
     "less_forget": ("less_forget_unweighted",),
     "margin_ranking": ("margin_ranking_unweighted",),
     "flat": ("flat_unweighted",),
@@ -183,10 +251,10 @@ TERMS = {
 }
 
 
-def maker_of(recorded):
-    """That of the longest name which the file's begins with."""
-    fitting = [name for name in MAKERS if recorded.name.startswith(name)]
-    return MAKERS[max(fitting, key=len)] if fitting else None
+def longest_of(choices, recorded):
+    """That of the longest name which the file's begins with; None: there is none."""
+    fitting = [name for name in choices if recorded.name.startswith(name)]
+    return choices[max(fitting, key=len)] if fitting else None
 
 
 @functools.cache
@@ -203,46 +271,84 @@ def compiled(step):
 class Follower:
     """A learner that is led along a trajectory."""
 
+    branches = 1
+    ignored = ()  # tensors that ours does not have
+
+    def blocks(self, features, count):
+        """Features of that many networks."""
+        del count
+        return features
+
+    def compare_others(self, task, place, features):
+        """What else a file has of test images: nothing."""
+
     def __init__(self, recorded, learner):
         self.recorded, self.learner = recorded, learner
-        variables = learner.network.init(jax.random.key(0), recorded.train[:1])
+        network = getattr(learner.network, "network", learner.network)  # of a branch
+        variables = network.init(jax.random.key(0), recorded.train[:1])
         recorded.shape_of = {
             str(name): trajectory.leaf_of(variables, str(name)).shape
             for name in recorded.arrays["backbone_state_names"]
         }
         state = learner.init(jax.random.key(0), recorded.train[:1])
         start = trajectory.as_flax(recorded.backbone())
-        model = state.model._replace(network=start["params"], batch_stats=start["batch_stats"])
+        model = self.started(state.model, start)
         self.state = state._replace(model=model, teacher=None if state.teacher is None else model)
         self.differences = trajectory.Differences()
 
+    def started(self, model, start):
+        """A model with the recorded weights."""
+        return model._replace(network=start["params"], batch_stats=start["batch_stats"])
+
     def run(self):
-        arrays = self.recorded.arrays
         for number in range(len(self.recorded.sizes)):
             task, trained = self.recorded.task(number), 0
             for phase in self.learner.phases(number):
                 if isinstance(phase, Fit):
                     self.state = trajectory.run_fit(self.recorded, self.learner, phase, self.state, task)
-                    if phase.name == "new classes":
-                        self.overwrite(number)
-                    if phase.name == "imprinting" and f"t{number}/imprinted_proxies" in arrays:
-                        first, last = self.recorded.starts[number : number + 2]
-                        ours = self.state.model.output["rows"]["proxies"][first:last]
-                        recorded = arrays[f"t{number}/imprinted_proxies"]
-                        self.differences.compare(
-                            f"t{number}/imprinted", ours.reshape(recorded.shape), recorded
-                        )
+                    self.after_fit(phase, number)
                     continue
-                if trained:
-                    self.compare_point(
-                        task, "end" if f"t{number}/after_cbf/bn_mean" in arrays else "after_phase0"
-                    )
-                elif f"t{number}/start/bn_mean" in arrays:
-                    self.compare_point(task, "start")
+                self.compare_before(task, trained)
                 self.train(phase, task, trained)
                 trained += 1
-            self.compare_point(task, "after_cbf" if f"t{number}/after_cbf/bn_mean" in arrays else "end")
+            tuned = f"t{number}/after_cbf/bn_mean" in self.recorded.arrays
+            self.compare_point(task, "after_cbf" if tuned else "end")
         self.differences.check()
+
+    def compare_before(self, task, trained):
+        """The point before a training."""
+        place, arrays = f"t{task.index}", self.recorded.arrays
+        if trained:
+            self.compare_point(task, "end" if f"{place}/after_cbf/bn_mean" in arrays else "after_phase0")
+        elif f"{place}/start/bn_mean" in arrays:
+            self.compare_point(task, "start")
+
+    def after_training(self, phase, task, state):
+        """What is compared as soon as a training ends: nothing."""
+
+    def span(self, phase, task, number):
+        """The recorded phase of a training, and its first and last step."""
+        return number, 0, len(self.recorded.arrays[f"t{task.index}/phase{number}/batch_rows"])
+
+    def after_fit(self, phase, number):
+        """Recorded draws in place of our own, and what the fit is to agree with."""
+        arrays = self.recorded.arrays
+        if phase.name == "new classes":
+            self.overwrite(number)
+        if phase.name == "images set aside" and number:
+            rows = arrays[f"t{number}/validation_rows"]
+            labels, own = self.recorded.labels[rows], self.state.own
+            aside = np.full(own["aside"].shape, -1, np.int32)
+            for label in np.unique(labels):
+                of_class = rows[labels == label]
+                assert len(of_class) == (np.asarray(own["aside"][label]) >= 0).sum()
+                aside[label, : len(of_class)] = of_class
+            self.state = self.state._replace(own={**own, "aside": jnp.asarray(aside)})
+        if phase.name == "imprinting" and f"t{number}/imprinted_proxies" in arrays:
+            first, last = self.recorded.starts[number : number + 2]
+            ours = self.state.model.output["rows"]["proxies"][first:last]
+            recorded = arrays[f"t{number}/imprinted_proxies"]
+            self.differences.compare(f"t{number}/imprinted", ours.reshape(recorded.shape), recorded)
 
     def overwrite(self, number):
         """The fresh rows of the output layer are the recorded draw."""
@@ -259,10 +365,11 @@ class Follower:
 
     def train(self, phase, task, number):
         recorded, learner = self.recorded, self.learner
+        number, first, last = self.span(phase, task, number)
         place = f"t{task.index}/phase{number}"
         key = jax.random.key(0)
         parts = phase.parts(learner, self.state, task, key)
-        rows = recorded.arrays[f"{place}/batch_rows"]
+        rows = recorded.arrays[f"{place}/batch_rows"][first:last]
         of_epoch = -(-len(whole(parts[0].rows)) // parts[0].size)
         assert sorted(rows[:of_epoch][rows[:of_epoch] >= 0]) == sorted(whole(parts[0].rows)), place
         state = phase.begin(learner, self.state, task, key)
@@ -270,6 +377,7 @@ class Follower:
             epochs = len(rows) // of_epoch
             batch = trajectory.batch_of(recorded, of_step, (at, len(rows), at // of_epoch, epochs))
             gradient, state, metrics = compiled(phase.step)(learner, state, batch, key)
+            at = first + at
             self.compare_step(f"{place}", at, state, gradient, phase, batch)
             for name, value in metrics.items():
                 for term in TERMS.get(name, ()):
@@ -280,6 +388,7 @@ class Follower:
                 f"{place}/param_norm", recorded.arrays[f"{place}/param_norm"][at], place, state.model, at
             )
         self.state = phase.end(learner, state, self.state, task)
+        self.after_training(phase, task, state)
 
     def compare_step(self, place, at, state, gradient, phase, batch):
         recipe_ = self.learner.recipes[phase.step.recipe]
@@ -322,6 +431,9 @@ class Follower:
                 return np.reshape(shared.get("sigma", shared.get("eta")), 1)
             block = rows["bias"] if leaf == "bias" else rows.get("proxies", rows.get("weights"))
             return block[part].reshape(-1, *block.shape[-1:]) if block.ndim > 1 else block[part]
+        if name.startswith("bias_layers."):
+            _, number, leaf = name.split(".")
+            return shared[leaf][int(number)].reshape(1)
         if name == "post_processor.factor":
             return shared["eta"]
         variables = {"params": model.network, "batch_stats": model.batch_stats}
@@ -332,29 +444,42 @@ class Follower:
         recorded, compare, arrays = self.recorded, self.differences.compare, self.recorded.arrays
         model, state, learner = self.state.model, self.state, self.learner
         seen = int(task.seen.sum())
+        if f"{place}/bn_names" not in arrays:
+            return
         for statistic, leaf in (("bn_mean", "running_mean"), ("bn_var", "running_var")):
             ours = [self.tensor(f"{name}.{leaf}", model) for name in arrays[f"{place}/bn_names"]]
             compare(f"{place}/{statistic}", np.concatenate(ours), arrays[f"{place}/{statistic}"])
         for name, value in arrays.items():
-            if name.startswith(f"{place}/full/"):
-                compare(name, self.tensor(name.removeprefix(f"{place}/full/"), model), value)
+            tensor = name.removeprefix(f"{place}/full/")
+            if tensor != name and not tensor.startswith(self.ignored):
+                compare(name, self.tensor(tensor, model), value)
         if f"{place}/test_logits" not in arrays:
             return
         features = jax.jit(learner.features)(state, recorded.test)
         readings = learner.readings(state, features)
-        raw = learner.method.mean_features(features)
+        raw = self.blocks(learner.method.mean_features(features), self.branches)
         for name in ("test_features", "test_raw_features"):
             if f"{place}/{name}" in arrays:
                 compare(f"{place}/{name}", raw, arrays[f"{place}/{name}"])
         compare(f"{place}/test_logits", readings["cnn"][:, :seen], arrays[f"{place}/test_logits"])
+        if f"{place}/bias_alpha_beta" in arrays:
+            shared = model.output["shared"]
+            pairs = np.stack([shared["alpha"], shared["beta"]], axis=1)[: task.index + 1]
+            compare(f"{place}/bias_alpha_beta", pairs, arrays[f"{place}/bias_alpha_beta"])
         assert np.isneginf(readings["cnn"][:, seen:]).all()
+        self.compare_others(task, place, features)
         if f"{place}/exemplar_rows" not in arrays or point != "end":
             return
         kept = np.asarray(state.memory[:seen])
+        if recorded.name.startswith(("lucir", "der_official")):  # listed in the order of the rows
+            kept = np.sort(kept, axis=1)
         compare(f"{place}/exemplar_rows", kept[kept >= 0], arrays[f"{place}/exemplar_rows"])
         for name in ("class_means", "class_means_exemplars"):
             if f"{place}/{name}" in arrays:
-                compare(f"{place}/{name}", state.means[:seen], arrays[f"{place}/{name}"])
+                ours = self.blocks(state.means[:seen], self.branches)
+                compare(f"{place}/{name}", ours, arrays[f"{place}/{name}"])
+        if f"{place}/nme_pred" not in arrays:
+            return
         compare(f"{place}/nme_pred", readings["nme"].argmax(-1), arrays[f"{place}/nme_pred"])
         distance = arrays[f"{place}/nme_distance"]
         if recorded.name.startswith("lucir"):  # of features of any length: the same order
@@ -364,10 +489,27 @@ class Follower:
             compare(f"{place}/nme_distance", -readings["nme"][:, :seen], distance)
 
 
+class DERFollower(branched.DERFollower, Follower):
+    """Of both forms."""
+
+
+class FOSTERFollower(branched.FOSTERFollower, Follower):
+    """With a student."""
+
+
+FOLLOWERS = {"der_official": DERFollower, "pycil_der": DERFollower, "pycil_foster": FOSTERFollower}
+
+
+def follower_of(recorded):
+    """A learner that is to follow a file, or None."""
+    maker = longest_of(MAKERS, recorded)
+    return None if maker is None else (longest_of(FOLLOWERS, recorded) or Follower)(recorded, maker(recorded))
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_learner_follows_the_recorded_trajectory(path, x64):
     recorded = trajectory.Recorded(path)
-    maker = maker_of(recorded)
-    if maker is None:
+    follower = follower_of(recorded)
+    if follower is None:
         pytest.skip("not written yet")
-    Follower(recorded, maker(recorded)).run()
+    follower.run()
