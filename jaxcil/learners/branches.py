@@ -19,11 +19,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxcil.learners import incremental
 from jaxcil.learners.incremental import Classes, Incremental, Model, Outputs, State, Step, TrainState
-from jaxcil.training.learner import Part, Task, Training
+from jaxcil.training.learner import Task, Training
 
 Branch = dict[str, Any]  # {"params", "batch_stats"}
 
@@ -153,7 +154,7 @@ def training(
     step: Step,
     number: int,
     *,
-    parts: Callable[..., tuple[Part, ...]] | None = None,
+    parts: Callable[..., np.ndarray] | None = None,
     rates: Callable[[Any, State, Classes], dict[str, Any]] | None = None,
     change: Callable[..., TrainState] | None = None,
     balanced: bool = False,
@@ -165,7 +166,7 @@ def training(
       name: for people.
       step: compiles once for each number.
       number: of branches.
-      parts: of a batch.
+      parts: (learner, state, task, key) -> rows.
       rates: factors of the learning rate.
       change: (learner, state, train_state, task) -> train_state, made before the first step.
       balanced: whether it is on images that balance the classes.

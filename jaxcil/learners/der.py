@@ -18,7 +18,7 @@ Neither public code has the paper's pruning ("DER w/o P"). The state has room fo
 start. Steps compute the branches that exist only, so their programs compile once per task.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import flax.struct
 import jax
@@ -48,8 +48,8 @@ PUBLISHED_PYCIL = Published(epochs=170, learning_rate=0.1, weight_decay=2e-4, mi
 class DER(Method):
     """The output layers, the losses and the phases.
 
-    The learner's recipes "first warm-up" and "warm-up", where it has them, are those of the official form's warm-up in
-    the first task and in later ones; "head" is that of its last training.
+    Recipes of the official form, each of which may be absent: "first warm-up", in the first task; "warm-up", in later
+    ones; and "head", of the last training.
 
     Attributes:
       temperature: of the official form's last training, > 0; None: PyCIL's form.
@@ -81,11 +81,11 @@ class DER(Method):
         """For the official form, the velocity that the warm-up leaves, and the rows of the last training [C, M]."""
         if not self.official:
             return ()
-        parts = {"network": model.network, "output": model.output}
-        room = incremental.room(learner)
+        warms_up = {"first warm-up", "warm-up"} & set(learner.recipes)
+        parts = {"network": model.network, "output": model.output} if warms_up else None
         return {
             "velocity": jax.tree.map(jnp.zeros_like, parts),
-            "balanced": jnp.full((learner.num_classes, room), -1, jnp.int32),
+            "balanced": jnp.full((learner.num_classes, incremental.room(learner)), -1, jnp.int32),
         }
 
     def logits(self, output, features: Array, own) -> Array:
@@ -112,7 +112,7 @@ class DER(Method):
         after = ()
         if later and not self.official:
             after = (ALIGN,)
-        elif later and learner.exemplars is not None:
+        elif later and "head" in learner.recipes and learner.exemplars is not None:
             head = Step(DER.head_loss, "head", trains=("output",), moving=False)
             after = (
                 BALANCE,
@@ -160,7 +160,8 @@ class DER(Method):
     ) -> tuple[Array, dict[str, Array]]:
         """CE(z / temperature)."""
         del old
-        softened = new._replace(logits=new.logits / self.temperature)
+        temperature: Any = self.temperature
+        softened = new._replace(logits=new.logits / temperature)
         return classification(softened, batch, state.classes.trained), {}
 
     def drawn(self, key: Array, output, width: int):
@@ -255,8 +256,9 @@ def _balance(learner: Incremental, state: State, features, labels, task: Task, k
         label: own[task.labels[own] == label] if task.new[label] else whole(memory[label])
         for label in np.flatnonzero(task.seen)
     }
+    rows = {label: of_class for label, of_class in rows.items() if len(of_class)}
     balanced = np.full(state.own["balanced"].shape, -1, np.int32)
-    count = min(balanced.shape[1], *map(len, rows.values()))
+    count = min(incremental.room(learner), *map(len, rows.values()))
     for label, of_class in rows.items():
         balanced[label, :count] = random.choice(of_class, count, replace=False)
     return state._replace(
@@ -293,7 +295,7 @@ def der(
       setup: of the run.
       form: see above; the other arguments are the official one's.
       warmup_epochs: of later tasks, before the epochs of their recipe; 0: none.
-      head_epochs: of the last training of a task.
+      head_epochs: of the last training of a task; 0: none.
       head_learning_rate: of that training; a tenth of it in the second half.
       temperature: of that training, > 0.
 
@@ -313,11 +315,12 @@ def der(
         return made
     later = made.recipes["later"]
     rate, decay = later.optimizer.learning_rate, later.optimizer.weight_decay
-    milestones = (head_epochs // 2,) if head_epochs > 1 else ()
-    head = sgd(
-        head_learning_rate, decay, schedule="step" if milestones else "constant", milestones=milestones
-    )
-    recipes = {**made.recipes, "head": Recipe(head, epochs=head_epochs, batch_size=later.batch_size)}
+    recipes = dict(made.recipes)
+    if head_epochs:
+        milestones = (head_epochs // 2,) if head_epochs > 1 else ()
+        schedule = "step" if milestones else "constant"
+        optimizer = sgd(head_learning_rate, decay, schedule=schedule, milestones=milestones)
+        recipes["head"] = Recipe(optimizer, epochs=head_epochs, batch_size=later.batch_size)
     if warmup_epochs:
         recipes["warm-up"] = warm_up(rate, decay, warmup_epochs, later.batch_size)
     return made.replace(recipes=recipes)  # pyright: ignore[reportAttributeAccessIssue]

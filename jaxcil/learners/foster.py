@@ -277,18 +277,18 @@ def foster(
       beta_compression: of the weights of (2), in [0, 1).
       old_weight: of the distillation of (1).
       temperature: of both distillations, > 0.
-      compression_epochs: of the student; its rate is that of the boosting, with a cosine schedule.
+      compression_epochs: of the student, at least 1; its rate is that of the boosting, with a cosine schedule.
 
     Raises:
-      InputError: another number of betas than of tasks after the first, or a negative number of epochs.
+      InputError: another number of betas than of tasks after the first, or no epoch of compression.
     """
-    tasks = len(setup.task_sizes) - 1
-    if jnp.ndim(beta_boosting) and len(beta_boosting) != tasks:  # type: ignore[arg-type]
+    tasks, betas = len(setup.task_sizes) - 1, jnp.asarray(beta_boosting)
+    if betas.shape not in ((), (tasks,)):
         raise InputError(f"give one beta_boosting, or one for each of {tasks} tasks; got {beta_boosting}")
-    if compression_epochs < 0:
-        raise InputError(f"compression_epochs of foster must not be negative, got {compression_epochs}")
-    betas: Any = jnp.asarray(beta_boosting) if jnp.ndim(beta_boosting) else beta_boosting
-    method = FOSTER(betas, beta_compression, old_weight, temperature)
+    if compression_epochs < 1:
+        raise InputError(f"compression_epochs of foster must be at least 1, got {compression_epochs}")
+    beta: Any = betas if betas.ndim else beta_boosting
+    method = FOSTER(beta, beta_compression, old_weight, temperature)
     setup = setup._replace(network=Branches(setup.network, 2))
     made = learner(setup, method, PUBLISHED, Exemplars(per_class=20))
     later = made.recipes["later"]

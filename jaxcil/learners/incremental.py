@@ -280,7 +280,7 @@ def training(
     learner: Incremental,
     name: str,
     step: Step,
-    parts: Callable[..., tuple[Part, ...]] | None = None,
+    parts: Callable[..., np.ndarray] | None = None,
     rates: Callable[[Any, State, Classes], dict[str, Any]] | None = None,
     balanced: bool = False,
 ) -> Training:
@@ -290,7 +290,7 @@ def training(
       learner: whose recipes give its length.
       name: for people.
       step: what is done.
-      parts: of a batch; None: the task's images and the exemplars, shuffled together.
+      parts: (learner, state, task, key) -> rows; None: the task's images and the exemplars, shuffled together.
       rates: (method, state, classes) -> factors of the learning rate of the parts of the model that train, a tree like
         them; None: 0 in rows of the output layer that take no part, 1 elsewhere.
       balanced: whether it is on images that balance the classes.

@@ -393,7 +393,8 @@ class Follower:
     def compare_step(self, place, at, state, gradient, phase, batch):
         recipe_ = self.learner.recipes[phase.step.recipe]
         rate = recipe_.optimizer.learning_rate * recipe_.factor(batch)
-        self.differences.compare(f"{place}/lr[{at}]", rate, self.recorded.arrays[f"{place}/lr"][at][0])
+        # of the groups that train
+        self.differences.compare(f"{place}/lr[{at}]", rate, self.recorded.arrays[f"{place}/lr"][at].max())
         nothing = {
             name: jax.tree.map(lambda p: p * jnp.nan, getattr(state.model, name))
             for name in ("network", "output")
