@@ -1,8 +1,7 @@
 """Strict JAX for every test, on four virtual CPU devices.
 
 NPROC widens XLA's thread pool: with more virtual devices than cores, queued collectives wait for threads
-that never come (jax 0.10 and 0.11 hang). Tests compile far longer than they run, so the compiler does not optimise, and
-fuses by its older emitters, which compile in two thirds of the time (jax 0.10 has both).
+that never come (jax 0.10 and 0.11 hang). Tests compile far longer than they run, so the compiler does not optimise.
 No test asks the Hugging Face hub. All of it must be set before jax is imported.
 
 Compiled programs are kept from run to run in .cache/tests. jax writes an entry in place, and another process could read
@@ -11,7 +10,6 @@ links into the kept folder what is new and whole. A process that is killed leave
 """
 
 import os
-from importlib.metadata import version
 
 os.environ["NPROC"] = "16"
 os.environ["XLA_FLAGS"] = " ".join(
@@ -19,7 +17,6 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=4",
         "--xla_backend_optimization_level=0",
-        "--xla_cpu_use_fusion_emitters=false" if version("jax").startswith("0.10.") else "",
     )
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -107,7 +107,10 @@ def write_auxiliary(
         shown = np.union1d(shown, rows)
         of_class = np.bincount(auxiliary.labels[rows], minlength=len(names))
         counts[variant] = {name: int(count) for name, count in zip(names, of_class) if count}
-    record.write_checked_json(workdir / "auxiliary.json", {"source": auxiliary.source, "variants": counts})
+    source = pathlib.PurePath(auxiliary.source)
+    if source.is_relative_to(workdir):  # a set drawn here, wherever here is
+        source = source.relative_to(workdir)
+    record.write_checked_json(workdir / "auxiliary.json", {"source": str(source), "variants": counts})
     present = np.unique(auxiliary.labels[shown])
     rows = np.concatenate([shown[auxiliary.labels[shown] == label][:SHEET_COLUMNS] for label in present])
     contact_sheet(

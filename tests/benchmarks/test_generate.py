@@ -243,6 +243,8 @@ from jaxcil.benchmarks import ceiling, timing
 from jaxcil.cli.main import main
 from jaxcil.diffusion import released
 
+pytestmark = pytest.mark.slow
+
 timing.BUDGET, timing.FEWEST, ceiling.SIDES = 0, 1, (64,)
 released.RELEASED["sd15"] = json.loads(sys.argv.pop(1))
 main(sys.argv[1:])

@@ -16,6 +16,8 @@ from jaxcil.cli.plan_pod import ENVIRONMENT
 from jaxcil.parallel import mesh, pods
 from jaxcil.synthesis.drawing.pod_plan import abstract_model
 
+pytestmark = pytest.mark.slow
+
 SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
 MIB = 2**20
 

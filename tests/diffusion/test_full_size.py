@@ -77,6 +77,8 @@ import jax, jax.numpy as jnp, numpy as np
 from jaxcil.diffusion.unet import UNet2DCondition
 from jaxcil.diffusion.vae import AutoencoderKL
 
+pytestmark = pytest.mark.slow
+
 block = np.random.default_rng(0).normal(0, 0.02, 2**20).astype(np.float32)
 report = {}
 for name, module, config, method, inputs in (

@@ -10,6 +10,8 @@ import pytest
 import jaxcil.diffusion as sd
 from jaxcil import solvers
 
+pytestmark = pytest.mark.slow
+
 SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
 
 

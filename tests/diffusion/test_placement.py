@@ -15,6 +15,8 @@ from jaxcil.diffusion import placement
 from jaxcil.errors import InputError
 from jaxcil.parallel import mesh
 
+pytestmark = pytest.mark.slow
+
 SD1 = pathlib.Path(__file__).parents[1] / "golden/stable_diffusion/sd1"
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 

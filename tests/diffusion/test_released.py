@@ -7,6 +7,8 @@ import pytest
 from jaxcil.diffusion.released import RELEASED, abstract
 from jaxcil.parallel.pods import flops
 
+pytestmark = pytest.mark.slow
+
 
 def test_stable_diffusion_2_1_takes_what_torch_counts_at_the_size_it_was_trained_for():
     model = abstract(RELEASED["sd21"])

@@ -29,7 +29,7 @@ class Stop(Exception):
     """In the place of a kill."""
 
 
-@pytest.fixture(scope="module", params=["heads", "variants"])
+@pytest.fixture(scope="module", params=[pytest.param("heads", marks=pytest.mark.slow), "variants"])
 def begun(request, make_config, tmp_path_factory):
     """A run that lacks heads or variants of the finished one."""
     folder = tmp_path_factory.mktemp(request.param)

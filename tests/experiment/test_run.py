@@ -65,7 +65,7 @@ def test_a_run_says_which_auxiliary_images_it_was_trained_on(finished):
     about = files.read_json(finished / "auxiliary.json")
     order = files.read_json(finished / "results.json")["class_names"]
     assert about == {
-        "source": str(finished / "synthetic"),
+        "source": "synthetic",
         "variants": {"future_proof": dict.fromkeys(order[4:], 3)},
     }
     assert (finished / "auxiliary.png").read_bytes()[:4] == b"\x89PNG"
