@@ -1,5 +1,6 @@
 """Lanes: one variant with one learner each, trained and read for a group of seeds, with what is done kept on disk."""
 
+import dataclasses
 import inspect
 import pathlib
 import shutil
@@ -23,7 +24,8 @@ from jaxcil.experiment.variants import VARIANTS, FutureMixing, Mixing, PastMixin
 from jaxcil.extractors import saved
 from jaxcil.extractors.by_name import OUTPUT_LAYERS, make_network
 from jaxcil.heads.by_name import make_head
-from jaxcil.learners.by_name import DEFAULT, LEARNERS
+from jaxcil.learners import saved as learned
+from jaxcil.learners.by_name import DEFAULT, LEARNERS, divided
 from jaxcil.training import tasks as training
 from jaxcil.training.checkpoint import Checkpoints
 from jaxcil.training.learner import Fit, Phase, Setup, Task, whole
@@ -71,13 +73,12 @@ def make(lane: Lane, place: Workplace) -> Any:
     tasks = place.pool.tasks(VARIANTS[lane.variant])
     first, added = whole(tasks[0].rows), whole(tasks[0].auxiliary)
     setup = _setup(settings, place.pool.benchmark, tasks)
-    maker, options = place.makers[lane.learner], settings.learner_options.get(lane.learner, {})
-    _, *parameters = inspect.signature(maker).parameters.values()
-    known = [parameter.name for parameter in parameters]
+    maker = place.makers[lane.learner]
+    options, recipe = _options(lane, place)
+    setup = setup._replace(later_training=dataclasses.replace(setup.later_training, **recipe))
+    known = _parameters(maker)
     for option in options:
-        if option not in known and not any(
-            parameter.kind is parameter.VAR_KEYWORD for parameter in parameters
-        ):
+        if option not in known and "**" not in known:
             raise unknown_name(f"option of {lane.learner}", option, known)
     learner = maker(setup, **options)
     if learner.frozen_after not in (0, None):
@@ -107,6 +108,18 @@ def make(lane: Lane, place: Workplace) -> Any:
         ),
     )
     return VARIANTS[lane.variant].wrap(learner, mixing)
+
+
+def _parameters(maker: Maker) -> list[str]:
+    """Names of the options that a maker takes; "**" where it takes any."""
+    _, *parameters = inspect.signature(maker).parameters.values()
+    return ["**" if each.kind is each.VAR_KEYWORD else each.name for each in parameters]
+
+
+def _options(lane: Lane, place: Workplace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of a lane's maker, and what differs from later_training."""
+    options = place.settings.learner_options.get(lane.learner, {})
+    return divided(options, _parameters(place.makers[lane.learner]))
 
 
 def _unless_one(weight: float) -> float | None:
@@ -212,7 +225,7 @@ def _read(
             place.surroundings,
             runs_phase=lambda phase: isinstance(phase, Fit) and phase.reading == name,
             measured={name: reading.nothing_measured(len(states), benchmark.scenario)},
-            measure=reading.measure(learner, benchmark, lambda state, run: computed.test[run]),
+            measure=reading.measure(learner, benchmark, lambda state, run, task: computed.test[run]),
             store=store,
         )
     return Measurements(*value[name])
@@ -242,14 +255,42 @@ def _trained_on(
             measure=reading.measure(
                 learner,
                 benchmark,
-                lambda state, run: features(learner, state, benchmark.test, benchmark.shape[0]),
+                lambda state, run, task: _of_seen(learner, state, benchmark, task),
             ),
             store=store,
         )
-    saved.save_states(folder / "state.safetensors", training.stacked(states))
+    own = place.settings.training
+    options, recipe = _options(lane, place)
+    description = {
+        "name": lane.learner,
+        "options": options,
+        "network": own.network,
+        "dtype": own.dtype,
+        "output_layer": own.classifier,
+        "later_training": dataclasses.asdict(place.settings.later_training) | recipe,
+        "memory": dataclasses.asdict(place.settings.memory),
+    }
+    setup = _setup(place.settings, benchmark, tasks)
+    names_of_classes = benchmark.scenario.class_names
+    learned.save(
+        folder,
+        training.stacked(states),
+        setup,
+        description=description,
+        class_names=names_of_classes,
+    )
     record.write_checked_json(path, {name: reading.to_json(Measurements(*value[name])) for name in names})
     shutil.rmtree(folder / "states", ignore_errors=True)
     return {name: Measurements(*value[name]) for name in names}
+
+
+def _of_seen(learner: Any, state: Any, benchmark: Benchmark, task: Task) -> Any:
+    """Features of all test images; those of classes that have not come are zero, since nothing looks at them."""
+    rows = np.flatnonzero(task.seen[benchmark.test.labels])
+    of_seen = np.asarray(features(learner, state, benchmark.test, benchmark.shape[0], rows))
+    together = np.zeros((len(benchmark.test.labels), *of_seen.shape[1:]), of_seen.dtype)
+    together[rows] = of_seen
+    return jax.numpy.asarray(together)
 
 
 def _stored(path: pathlib.Path, value: Any, runs: int, scenario: Scenario) -> Measurements | None:

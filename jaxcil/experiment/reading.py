@@ -71,21 +71,21 @@ class FrozenFeatures:
 
 
 def measure(
-    learner: Any, benchmark: Benchmark, test_features: Callable[[Any, int], Array]
+    learner: Any, benchmark: Benchmark, test_features: Callable[[Any, int, Task], Array]
 ) -> Callable[[dict[str, Measurements], Task, list[Any]], dict[str, Measurements]]:
     """What `training.tasks.learn` calls after every task.
 
     Args:
       learner: as `training.learner.Learner` says.
       benchmark: its test images are read.
-      test_features: (state, number of the run) -> features [M, D] of the test images.
+      test_features: (state, number of the run, task) -> features [M, D] of the test images; any for classes not seen.
     """
     logits = getattr(learner, "logit_readings", ())
 
     def after_task(measured: dict[str, Measurements], task: Task, states: list[Any]) -> Any:
         measured = {name: Measurements(*map(np.array, value)) for name, value in measured.items()}
         for run, state in enumerate(states):
-            readings = learner.readings(state, test_features(state, run))
+            readings = learner.readings(state, test_features(state, run, task))
             for name, of_name in measured.items():
                 scores = np.array(readings[name])
                 place = f"{name}, task {task.index}, seed {run + 1} of {len(states)}"

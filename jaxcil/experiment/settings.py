@@ -11,7 +11,7 @@ from jaxcil.experiment.fields import Settings, TrainingSettings
 from jaxcil.experiment.variants import NEED_SYNTHETIC, PAST, VARIANTS
 from jaxcil.extractors.by_name import SIGNED
 from jaxcil.heads.by_name import HEADS, default_options, make_head
-from jaxcil.learners.by_name import DEFAULT, LEARNERS
+from jaxcil.learners.by_name import DEFAULT, LEARNERS, check_options
 from jaxcil.workdir import settings as fields
 
 
@@ -33,6 +33,9 @@ def resolve(config: Any, outside: tuple[str, ...] = ()) -> Settings:
     settings = config if isinstance(config, Settings) else fields.resolve(Settings, config)
     _check_names(settings, (*LEARNERS, *outside))
     _check_head_options(settings)
+    for name, options in settings.learner_options.items():
+        if name in LEARNERS and name not in outside:
+            check_options(name, options)
     _check_training(settings.training)
     _check_signs(settings)
     _check_auxiliary(settings)

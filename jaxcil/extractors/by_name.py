@@ -14,6 +14,7 @@ from jaxcil.extractors.resnet_rebuffi import ResNetRebuffi
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet8": functools.partial(ResNetCIFAR, blocks=1),
+    "resnet8_lucir": functools.partial(ResNetCIFAR, blocks=(1, 1, 2), shortcut="B", last_relu=False),
     "resnet14": functools.partial(ResNetCIFAR, blocks=2),
     "resnet20": functools.partial(ResNetCIFAR, blocks=3),
     "resnet32": functools.partial(ResNetCIFAR, blocks=5),
@@ -23,7 +24,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet18_pycil": functools.partial(ResNet18, stem="pycil"),
     "resnet18_imagenet": functools.partial(ResNet18, stem="imagenet"),
 }
-SIGNED = ("resnet32_lucir", "resnet32_podnet")  # no ReLU at their end: features of both signs
+SIGNED = ("resnet8_lucir", "resnet32_lucir", "resnet32_podnet")  # no ReLU at their end: features of both signs
 OUTPUT_LAYERS = {"linear": Linear, "cosine": Cosine}
 DTYPES = ("float32", "bfloat16")
 

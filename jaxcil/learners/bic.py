@@ -18,12 +18,13 @@ import numpy as np
 from jax import Array
 
 from jaxcil.errors import InputError
-from jaxcil.heads.class_statistics import check_fraction
-from jaxcil.learners import incremental
-from jaxcil.learners.incremental import Classes, Incremental, Model, Outputs, State, Step, TrainState
+from jaxcil.heads.class_statistics import check_fraction, check_positive
+from jaxcil.learners import fits, incremental, steps
+from jaxcil.learners.incremental import Classes, Incremental, Model, Outputs, State, TrainState
 from jaxcil.learners.method import LinearMethod
 from jaxcil.learners.published import Published, learner
 from jaxcil.learners.replay import Replay, classification
+from jaxcil.learners.steps import Step
 from jaxcil.learners.wa import old_part
 from jaxcil.losses.cross_entropy import cross_entropy
 from jaxcil.losses.distillation import distillation
@@ -70,17 +71,17 @@ class BiC(LinearMethod):
 
     def phases(self, learner: Incremental, task_index: int) -> tuple[Phase, ...]:
         """New classes, what is set aside, training, bias correction, exemplars and their means, teacher."""
-        memory = (incremental.EXEMPLARS, incremental.means_over(), incremental.TEACHER)
+        memory = (fits.EXEMPLARS, fits.means_over(), fits.TEACHER)
         if not task_index:
-            first = incremental.training(learner, "training", Step(Replay.loss, "first"), rates=_network)
-            return (incremental.GROW, SPLIT, first, *memory)
+            first = steps.training(learner, "training", Step(Replay.loss, "first"), rates=_network)
+            return (fits.GROW, SPLIT, first, *memory)
         step = Step(BiC.loss, "later", taught=True)
         second = Step(BiC.correction, "later", trains=("output",))
         return (
-            incremental.GROW,
+            fits.GROW,
             SPLIT,
-            incremental.training(learner, "training", step, _kept, _network),
-            incremental.training(learner, "bias correction", second, _aside, _newest_bias, True),
+            steps.training(learner, "training", step, _kept, _network),
+            steps.training(learner, "bias correction", second, _aside, _newest_bias, True),
             *memory,
         )
 
@@ -90,7 +91,7 @@ class BiC(LinearMethod):
         """Distillation and cross-entropy, weighted by the numbers of classes."""
         own = classification(new, batch, state.classes.trained)
         losses = distillation(new.logits, old.logits, state.classes.old, self.temperature)
-        kept, part = incremental.mean(losses, batch.distill), old_part(state)
+        kept, part = steps.mean(losses, batch.distill), old_part(state)
         return part * kept + (1 - part) * own, {"classification": own, "distillation": kept}
 
     def correction(
@@ -101,12 +102,12 @@ class BiC(LinearMethod):
         classes = state.classes.trained
         probabilities = jax.nn.softmax(jnp.where(classes[None], new.logits, -jnp.inf))
         again = jnp.where(classes[None], probabilities, -jnp.inf)
-        return incremental.mean(cross_entropy(again, batch.labels, classes), batch.classify), {}
+        return steps.mean(cross_entropy(again, batch.labels, classes), batch.classify), {}
 
 
 def _network(method: BiC, state: State, classes: Classes):
     """alpha and beta keep still."""
-    rates = incremental.trained_rows(method, state, classes)
+    rates = steps.trained_rows(method, state, classes)
     rates["output"]["shared"] = incremental.everywhere(0, state.model.output["shared"])
     return rates
 
@@ -115,7 +116,7 @@ def _newest_bias(method: BiC, state: State, classes: Classes):
     """The newest alpha and beta alone."""
     output, none = state.model.output, jnp.zeros_like(classes.new)
     newest = jnp.arange(len(output["shared"]["alpha"])) == state.own["task_of_class"][classes.new.argmax()]
-    rates = incremental.trained_rows(method, state, classes._replace(trained=none))
+    rates = steps.trained_rows(method, state, classes._replace(trained=none))
     rates["output"]["shared"] = jax.tree.map(lambda leaf: newest.astype(leaf.dtype), output["shared"])
     return rates
 
@@ -135,7 +136,7 @@ def _split(learner: Incremental, state: State, features, labels, task: Task, key
     return state._replace(own={"task_of_class": tasks, "aside": jnp.asarray(aside)})
 
 
-SPLIT = Fit("images set aside", incremental.no_rows, _split)
+SPLIT = Fit("images set aside", fits.no_rows, _split)
 
 
 def _aside(learner: Incremental, state: State, task: Task, key: Array) -> np.ndarray:
@@ -144,7 +145,7 @@ def _aside(learner: Incremental, state: State, task: Task, key: Array) -> np.nda
 
 
 def _kept(learner: Incremental, state: State, task: Task, key: Array) -> np.ndarray:
-    rows = incremental.task_and_memory(learner, state, task, key)
+    rows = steps.task_and_memory(learner, state, task, key)
     return np.where(np.isin(rows, _aside(learner, state, task, key)), -1, rows)
 
 
@@ -160,6 +161,7 @@ def bic(setup: Setup, *, temperature: Array | float = 2.0, aside: float = 0.1) -
     Raises:
       InputError: aside is not in (0, 1), or the memory is empty.
     """
+    check_positive("temperature of bic", temperature)
     check_fraction("aside of bic", aside)
     made = learner(setup, BiC(temperature), PUBLISHED, Exemplars(per_class=20))
     kept = made.exemplars

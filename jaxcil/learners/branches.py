@@ -22,8 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxcil.learners import incremental
-from jaxcil.learners.incremental import Classes, Incremental, Model, Outputs, State, Step, TrainState
+from jaxcil.learners import steps
+from jaxcil.learners.incremental import Classes, Incremental, Model, Outputs, State, TrainState
+from jaxcil.learners.steps import Step
 from jaxcil.training.learner import Task, Training
 
 Branch = dict[str, Any]  # {"params", "batch_stats"}
@@ -162,7 +163,7 @@ def training(
     """A training of the newest of some branches.
 
     Args:
-      learner: as `incremental.training` has it; and so are name, step, parts, rates and balanced.
+      learner: as `steps.training` has it; and so are name, step, parts, rates and balanced.
       name: for people.
       step: compiles once for each number.
       number: of branches.
@@ -171,7 +172,7 @@ def training(
       change: (learner, state, train_state, task) -> train_state, made before the first step.
       balanced: whether it is on images that balance the classes.
     """
-    made = incremental.training(learner, name, step, parts, rates, balanced)
+    made = steps.training(learner, name, step, parts, rates, balanced)
     return made._replace(begin=_Begin(made.begin, number, change), end=end)
 
 
@@ -189,6 +190,6 @@ class _Begin:
 
 def end(learner: Incremental, train_state: TrainState, state: State, task: Task) -> State:
     """Keeps the newest branch and the output layer; the older branches are those of before."""
-    ended = incremental.end(learner, train_state, state, task)
+    ended = steps.end(learner, train_state, state, task)
     stats = {**state.model.batch_stats, "newest": ended.model.batch_stats["newest"]}
     return ended._replace(model=ended.model._replace(batch_stats=stats))

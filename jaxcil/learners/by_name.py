@@ -1,11 +1,14 @@
 """The learners that configs and results name: a maker of (setup, **options) and the options that a config may set."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from jaxcil.errors import InputError, unknown_name
 from jaxcil.learners.bic import bic
+from jaxcil.learners.der import der
 from jaxcil.learners.finetune import finetune
+from jaxcil.learners.foster import foster
 from jaxcil.learners.frozen import frozen
 from jaxcil.learners.icarl import icarl
 from jaxcil.learners.joint import joint
@@ -16,24 +19,71 @@ from jaxcil.learners.replay import replay
 from jaxcil.learners.wa import wa
 from jaxcil.workdir.settings import argument_comments
 
+# The recipe of later tasks, which each learner that keeps training may have of its own: fields of `later_training`
+RECIPE = {
+    "epochs": None,
+    "steps": None,
+    "batch_size": None,
+    "learning_rate": None,
+    "weight_decay": None,
+    "schedule": None,
+    "milestones": (),
+}
+
 
 class LearnerChoice(NamedTuple):
     """What a name means."""
 
     maker: Callable[..., Any]  # (setup, **options) -> learner
-    options: dict[str, Any]  # fields of the config, at their defaults
+    options: dict[str, Any]  # fields of the config, at their defaults; of RECIPE too
     keeps_training: bool  # whether it trains in tasks after the first
 
 
 def _choice(maker: Callable[..., Any], keeps_training: bool = True) -> LearnerChoice:
     _, *parameters = inspect.signature(maker).parameters.values()
-    return LearnerChoice(maker, {each.name: each.default for each in parameters}, keeps_training)
+    own = {each.name: each.default for each in parameters}
+    return LearnerChoice(maker, {**own, **RECIPE} if keeps_training else own, keeps_training)
 
 
 def option_comments(name: str) -> dict[str, str]:
     """What each option of a learner is."""
     comments = argument_comments(LEARNERS[name].maker)
-    return {option: comments[option] for option in LEARNERS[name].options}
+    of_recipe = {
+        field: f"of its later tasks; {'empty' if field == 'milestones' else 'none'}: as later_training"
+        for field in RECIPE
+    }
+    return {option: {**of_recipe, **comments}[option] for option in LEARNERS[name].options}
+
+
+def divided(options: Mapping[str, Any], taken: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of a learner: those that its maker takes, by their names, and those of RECIPE that are set."""
+    mine = set(taken)
+    own = {name: value for name, value in options.items() if name in mine or name not in RECIPE}
+    recipe = {name: value for name, value in options.items() if name not in own and value != RECIPE[name]}
+    if "steps" in recipe or "epochs" in recipe:  # one takes the place of the other
+        recipe = {"steps": None, "epochs": None, **recipe}
+    return own, recipe
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuses options of a learner that it does not have, or of another type.
+
+    Raises:
+      InputError: the first of them.
+    """
+    known = LEARNERS[name].options
+    for option, value in options.items():
+        if option not in known:
+            raise unknown_name(f"option of {name}", option, known)
+        field, default = f"learner_options.{name}.{option}", known[option]
+        kinds: Any = (
+            float if isinstance(default, int | float) and not isinstance(default, bool) else type(default)
+        )
+        if default is None or value == default:
+            continue
+        kinds = (int, float) if kinds is float else kinds
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+            raise InputError(f"{field} must be like its default {default!r}, got {value!r}")
 
 
 DEFAULT = "frozen"  # the files of its lanes are called by their variants alone
@@ -41,6 +91,6 @@ LEARNERS = {
     DEFAULT: _choice(frozen, keeps_training=False),
     **{
         maker.__name__: _choice(maker)
-        for maker in (finetune, replay, joint, lwf, icarl, lucir, podnet, wa, bic)
+        for maker in (finetune, replay, joint, lwf, icarl, lucir, podnet, wa, bic, der, foster)
     },
 }

@@ -27,12 +27,14 @@ import numpy as np
 from jax import Array
 
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.learners import branches, incremental
+from jaxcil.heads.class_statistics import check_positive
+from jaxcil.learners import branches, fits, incremental, steps
 from jaxcil.learners.branches import Branches
-from jaxcil.learners.incremental import Classes, Incremental, Model, Outputs, Recipe, State, Step, TrainState
+from jaxcil.learners.incremental import Classes, Incremental, Model, Outputs, Recipe, State, TrainState
 from jaxcil.learners.method import Method
 from jaxcil.learners.published import Published, learner
 from jaxcil.learners.replay import Replay, classification
+from jaxcil.learners.steps import Step
 from jaxcil.learners.wa import ALIGN
 from jaxcil.losses.cross_entropy import cross_entropy
 from jaxcil.memory.exemplars import Exemplars
@@ -132,8 +134,8 @@ class DER(Method):
             *warm_up,
             branches.training(learner, "training", step, number, rates=rates, change=change),
             *after,
-            incremental.EXEMPLARS,
-            incremental.means_over(),
+            fits.EXEMPLARS,
+            fits.means_over(),
         )
 
     def loss(
@@ -153,7 +155,7 @@ class DER(Method):
         fresh = jnp.concatenate([jnp.ones(1, bool), classes.trained & ~classes.old])
         labels = jnp.where(classes.old[batch.labels], 0, batch.labels + 1)
         losses = cross_entropy(jnp.where(fresh[None], logits, -jnp.inf), labels, fresh)
-        return incremental.mean(losses, batch.classify)
+        return steps.mean(losses, batch.classify)
 
     def head_loss(
         self, new: Outputs, old: None, batch: Batch, state: TrainState
@@ -190,7 +192,7 @@ def auxiliary_logits(output, newest: Array) -> Array:
 
 def _without_auxiliary(method: DER, state: State, classes: Classes):
     """W' keeps still."""
-    rates = incremental.trained_rows(method, state, classes)
+    rates = steps.trained_rows(method, state, classes)
     rates["output"]["shared"] = incremental.everywhere(0, state.model.output["shared"])
     rows = rates["output"]["rows"]
     still = {name: jnp.zeros_like(rate) for name, rate in rows.items() if name.startswith("auxiliary")}
@@ -271,9 +273,9 @@ def _balanced(learner: Incremental, state: State, task: Task, key: Array) -> np.
     return np.asarray(state.own["balanced"]).ravel()
 
 
-GROW = Fit("new classes", incremental.no_rows, _grow)
-FRESH = Fit("fresh output layers", incremental.no_rows, _redraw)
-BALANCE = Fit("balanced images", incremental.no_rows, _balance)
+GROW = Fit("new classes", fits.no_rows, _grow)
+FRESH = Fit("fresh output layers", fits.no_rows, _redraw)
+BALANCE = Fit("balanced images", fits.no_rows, _balance)
 
 
 def der(
@@ -306,6 +308,8 @@ def der(
         raise unknown_name("form of der", form, FORMS)
     if warmup_epochs < 0 or head_epochs < 0:
         raise InputError(f"der's epochs must not be negative, got {warmup_epochs}, {head_epochs}")
+    check_positive("head_learning_rate of der", head_learning_rate)
+    check_positive("temperature of der", temperature)
     official = form == "official"
     setup = setup._replace(network=Branches(setup.network, len(setup.task_sizes)))
     method = DER(temperature if official else None)

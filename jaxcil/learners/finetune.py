@@ -8,10 +8,11 @@ import flax.struct
 import jax.numpy as jnp
 from jax import Array
 
-from jaxcil.learners import incremental
-from jaxcil.learners.incremental import Classes, Incremental, Outputs, Step, TrainState
+from jaxcil.learners import fits, steps
+from jaxcil.learners.incremental import Classes, Incremental, Outputs, TrainState
 from jaxcil.learners.method import LinearMethod
 from jaxcil.learners.published import Published, learner
+from jaxcil.learners.steps import Step
 from jaxcil.losses.cross_entropy import cross_entropy
 from jaxcil.training.learner import Batch, Phase, Setup
 
@@ -25,7 +26,7 @@ class Finetune(LinearMethod):
     def phases(self, learner: Incremental, task_index: int) -> tuple[Phase, ...]:
         """New classes and a training."""
         step = Step(Finetune.loss, "later" if task_index else "first")
-        return incremental.GROW, incremental.training(learner, "training", step)
+        return fits.GROW, steps.training(learner, "training", step)
 
     def loss(
         self, new: Outputs, old: None, batch: Batch, state: TrainState
@@ -43,7 +44,7 @@ def new_columns(new: Outputs, batch: Batch, classes: Classes) -> Array:
     is_old = classes.old[batch.labels]
     columns = classes.trained[None] & (is_old[:, None] | ~classes.old[None])
     losses = cross_entropy(jnp.where(columns, new.logits, -jnp.inf), batch.labels, classes.trained)
-    return incremental.mean(losses, batch.classify)
+    return steps.mean(losses, batch.classify)
 
 
 def finetune(setup: Setup) -> Incremental:

@@ -28,12 +28,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import InputError
-from jaxcil.learners import branches, incremental
+from jaxcil.heads.class_statistics import check_positive
+from jaxcil.learners import branches, fits, steps
 from jaxcil.learners.branches import Branches
-from jaxcil.learners.incremental import Classes, Incremental, Model, Outputs, Recipe, State, Step, TrainState
+from jaxcil.learners.incremental import Classes, Incremental, Model, Outputs, Recipe, State, TrainState
 from jaxcil.learners.method import LinearMethod
 from jaxcil.learners.published import Published, learner
 from jaxcil.learners.replay import Replay, classification
+from jaxcil.learners.steps import Step
 from jaxcil.losses.balance import class_balanced_weights
 from jaxcil.losses.distillation import distillation
 from jaxcil.memory.exemplars import Exemplars
@@ -81,7 +83,7 @@ class FOSTER(LinearMethod):
             training = branches.training(learner, "training", first, 1, rates=_without_newest, change=_alone)
             return (GROW, training, COPY, *memory)
         step = Step(FOSTER.compression, "compression", taught=True)
-        compression = incremental.training(learner, "compression", step)
+        compression = steps.training(learner, "compression", step)
         return (
             GROW,
             branches.training(learner, "boosting", Step(FOSTER.boosting, "later"), 2, change=_boosted),
@@ -103,7 +105,7 @@ class FOSTER(LinearMethod):
         newest = classification(new._replace(logits=alone), batch, classes.trained)
         before = self.logits(state.own["old"], new.features, ())
         losses = distillation(new.logits, before, classes.old, self.temperature)
-        kept = incremental.mean(losses, batch.distill)
+        kept = steps.mean(losses, batch.distill)
         terms = {"classification": own, "newest": newest, "distillation": kept}
         return own + newest + self.old_weight * kept, terms
 
@@ -113,7 +115,7 @@ class FOSTER(LinearMethod):
         """Equation (2)."""
         seen = state.classes.old | state.classes.new
         losses = distillation(new.logits, old.logits, seen, self.temperature, weights=state.own["weights"])
-        return incremental.mean(losses, batch.distill), {}
+        return steps.mean(losses, batch.distill), {}
 
 
 @flax.struct.dataclass
@@ -165,7 +167,7 @@ def _class_weights(learner: Incremental, state: State, task: Task, beta: Array |
 
 def _without_newest(method: FOSTER, state: State, classes: Classes):
     """W' keeps still."""
-    rates = incremental.trained_rows(method, state, classes)
+    rates = steps.trained_rows(method, state, classes)
     rows = rates["output"]["rows"]
     still = {name: jnp.zeros_like(rows[name]) for name in ("newest", "newest_bias")}
     rates["output"]["rows"] = {**rows, **still}
@@ -193,7 +195,7 @@ class _BeginCompression:
 
 
 def _end_compression(learner: Incremental, train_state: TrainState, state: State, task: Task) -> State:
-    student = incremental.end(learner, train_state, state, task).model
+    student = steps.end(learner, train_state, state, task).model
     return state._replace(own={**state.own, "student": student})
 
 
@@ -242,27 +244,27 @@ def _halves(features: dict[str, dict[str, Array]]) -> list[dict[str, dict[str, A
 
 
 def _remember(learner: Incremental, state: State, features, labels, task: Task, key: Array) -> State:
-    return incremental.remember(learner, state, _halves(features)[0], labels, task, key)
+    return fits.remember(learner, state, _halves(features)[0], labels, task, key)
 
 
 def _means(learner: Incremental, state: State, features, labels, task: Task, key: Array) -> State:
     boosted, student = (
-        incremental.means(learner, state, half, labels, task, key).means for half in _halves(features)
+        fits.means(learner, state, half, labels, task, key).means for half in _halves(features)
     )
     return state._replace(means=boosted, own={**state.own, "means": student})
 
 
-GROW = Fit("new classes", incremental.no_rows, _grow)
-COPY = Fit("student", incremental.no_rows, _copy)
-START = Fit("student", incremental.no_rows, _start)
-EXEMPLARS = incremental.EXEMPLARS._replace(fit=_remember)
-MEANS = incremental.means_over()._replace(fit=_means)
+GROW = Fit("new classes", fits.no_rows, _grow)
+COPY = Fit("student", fits.no_rows, _copy)
+START = Fit("student", fits.no_rows, _start)
+EXEMPLARS = fits.EXEMPLARS._replace(fit=_remember)
+MEANS = fits.means_over()._replace(fit=_means)
 
 
 def foster(
     setup: Setup,
     *,
-    beta_boosting: Array | float | Sequence[float] = 0.96,
+    beta_boosting: Sequence[float] = (0.96,),
     beta_compression: Array | float = 0.97,
     old_weight: Array | float = 1.0,
     temperature: Array | float = 2.0,
@@ -272,8 +274,9 @@ def foster(
 
     Args:
       setup: of the run.
-      beta_boosting: of the weights of (1), in [0, 1): PyCIL's default. The authors take 0.94 to 0.97 where half of the
-        classes come first, and 0.98, 0.975, ... 0.94, one for each task after the first, for ten equal tasks.
+      beta_boosting: of the weights of (1), in [0, 1), one for all tasks or one for each after the first. By default
+        PyCIL's. The authors take 0.94 to 0.97 where half of the classes come first, and 0.98, 0.975, ... 0.94 for ten
+        equal tasks.
       beta_compression: of the weights of (2), in [0, 1).
       old_weight: of the distillation of (1).
       temperature: of both distillations, > 0.
@@ -282,12 +285,18 @@ def foster(
     Raises:
       InputError: another number of betas than of tasks after the first, or no epoch of compression.
     """
-    tasks, betas = len(setup.task_sizes) - 1, jnp.asarray(beta_boosting)
-    if betas.shape not in ((), (tasks,)):
-        raise InputError(f"give one beta_boosting, or one for each of {tasks} tasks; got {beta_boosting}")
+    tasks, betas = len(setup.task_sizes) - 1, tuple(beta_boosting)
+    if len(betas) not in (1, tasks):
+        raise InputError(
+            f"beta_boosting of foster needs one number, or one for each of {tasks} tasks after the first; got {betas}"
+        )
+    if not all(0 <= beta < 1 for beta in (*betas, beta_compression)):
+        raise InputError(f"the betas of foster must lie in [0, 1); got {betas}, {beta_compression}")
     if compression_epochs < 1:
         raise InputError(f"compression_epochs of foster must be at least 1, got {compression_epochs}")
-    beta: Any = betas if betas.ndim else beta_boosting
+    check_positive("old_weight of foster", old_weight, zero=True)
+    check_positive("temperature of foster", temperature)
+    beta: Any = betas[0] if len(betas) == 1 else jnp.asarray(betas)
     method = FOSTER(beta, beta_compression, old_weight, temperature)
     setup = setup._replace(network=Branches(setup.network, 2))
     made = learner(setup, method, PUBLISHED, Exemplars(per_class=20))

@@ -21,11 +21,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import unknown_name
-from jaxcil.learners import incremental
-from jaxcil.learners.incremental import Incremental, Outputs, Step, TrainState
+from jaxcil.heads.class_statistics import check_positive
+from jaxcil.learners import fits, steps
+from jaxcil.learners.incremental import Incremental, Outputs, TrainState
 from jaxcil.learners.method import LinearMethod
 from jaxcil.learners.published import Published, learner
 from jaxcil.learners.replay import Replay, classification
+from jaxcil.learners.steps import Step
 from jaxcil.losses.distillation import distillation
 from jaxcil.memory.exemplars import Exemplars
 from jaxcil.training.learner import AS_THEY_ARE, Batch, Phase, Setup
@@ -60,7 +62,7 @@ class ICaRL(LinearMethod):
         """Cross-entropy and distillation of the old columns."""
         own = classification(new, batch, state.classes.trained)
         losses = distillation(new.logits, old.logits, state.classes.old, self.temperature)
-        kept = incremental.mean(losses, batch.distill)
+        kept = steps.mean(losses, batch.distill)
         return own + self.distillation_weight * kept, {"classification": own, "distillation": kept}
 
 
@@ -81,7 +83,7 @@ class ICaRLBCE(LinearMethod):
     def phases(self, learner: Incremental, task_index: int) -> tuple[Phase, ...]:
         """As of the softmax form; class means are averaged over mirror images."""
         recipe = "later" if task_index else "first"
-        return _phases(learner, Step(ICaRLBCE.loss, recipe, taught=task_index > 0), incremental.MIRRORED)
+        return _phases(learner, Step(ICaRLBCE.loss, recipe, taught=task_index > 0), fits.MIRRORED)
 
     def embed(self, features: Array, maps: tuple[Array, ...]) -> Array:
         """Features [B, D], or, rectified, [B, 2 D]."""
@@ -102,13 +104,13 @@ class ICaRLBCE(LinearMethod):
     ) -> tuple[Array, dict[str, Array]]:
         """The mean of both kinds of columns together; each image has its weight for either kind."""
         classes = state.classes
-        targets = (batch.labels[:, None] == jnp.arange(new.logits.shape[1])).astype(new.logits.dtype)
+        targets = (batch.labels[:, None] == jnp.arange(new.logits.shape[1])[None]).astype(new.logits.dtype)
         if old is not None:
             targets = jnp.where(classes.old[None], jax.nn.sigmoid(old.logits), targets)
         losses = jnp.maximum(new.logits, 0) - new.logits * targets + jnp.log1p(jnp.exp(-jnp.abs(new.logits)))
         fresh = classes.trained & ~classes.old
-        of_new = incremental.mean(jnp.where(fresh[None], losses, 0).sum(1), batch.classify)
-        of_old = incremental.mean(jnp.where(classes.old[None], losses, 0).sum(1), batch.distill)
+        of_new = steps.mean(jnp.where(fresh[None], losses, 0).sum(1), batch.classify)
+        of_old = steps.mean(jnp.where(classes.old[None], losses, 0).sum(1), batch.distill)
         count = classes.trained.sum().astype(losses.dtype)
         terms = {"classification": of_new / count, "distillation": of_old / count}
         return (of_new + of_old) / count, terms
@@ -116,11 +118,11 @@ class ICaRLBCE(LinearMethod):
 
 def _phases(learner: Incremental, step: Step, views) -> tuple[Phase, ...]:
     return (
-        incremental.GROW,
-        incremental.training(learner, "training", step),
-        incremental.EXEMPLARS,
-        incremental.means_over(views),
-        incremental.TEACHER,
+        fits.GROW,
+        steps.training(learner, "training", step),
+        fits.EXEMPLARS,
+        fits.means_over(views),
+        fits.TEACHER,
     )
 
 
@@ -144,6 +146,8 @@ def icarl(
     """
     if loss not in LOSSES:
         raise unknown_name("loss of icarl", loss, LOSSES)
+    check_positive("temperature of icarl", temperature)
+    check_positive("distillation_weight of icarl", distillation_weight, zero=True)
     if loss == "ce":
         method = ICaRL(temperature, distillation_weight)
         return learner(setup, method, PUBLISHED, Exemplars(per_class=20))

@@ -5,10 +5,11 @@ The upper bound that other learners are compared with. It is `replay` whose memo
 
 import flax.struct
 
-from jaxcil.learners import incremental
-from jaxcil.learners.incremental import Incremental, Step
+from jaxcil.learners import fits, steps
+from jaxcil.learners.incremental import Incremental
 from jaxcil.learners.published import learner
 from jaxcil.learners.replay import PUBLISHED, Replay
+from jaxcil.learners.steps import Step
 from jaxcil.memory.exemplars import Exemplars
 from jaxcil.training.learner import Phase, Setup
 
@@ -20,7 +21,7 @@ class Joint(Replay):
     def phases(self, learner: Incremental, task_index: int) -> tuple[Phase, ...]:
         """New classes, training, and all images into the memory."""
         step = Step(Replay.loss, "later" if task_index else "first")
-        return incremental.GROW, incremental.training(learner, "training", step), incremental.EXEMPLARS
+        return fits.GROW, steps.training(learner, "training", step), fits.EXEMPLARS
 
 
 def joint(setup: Setup) -> Incremental:

@@ -23,12 +23,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import unknown_name
-from jaxcil.heads.class_statistics import class_means, lengths, unit_rows
-from jaxcil.learners import incremental
-from jaxcil.learners.incremental import Classes, Incremental, Outputs, State, Step, TrainState
+from jaxcil.heads.class_statistics import check_positive, check_size, class_means, lengths, unit_rows
+from jaxcil.learners import fits, incremental, steps
+from jaxcil.learners.incremental import Classes, Incremental, Outputs, State, TrainState
 from jaxcil.learners.method import Method
 from jaxcil.learners.published import Published, learner
 from jaxcil.learners.replay import Replay, classification
+from jaxcil.learners.steps import Step
 from jaxcil.losses.distillation import cosine_distillation
 from jaxcil.losses.margin import margin_ranking
 from jaxcil.memory.exemplars import Exemplars
@@ -44,7 +45,7 @@ def channels_reversed(images: Array) -> Array:
 
 
 VIEWS = {
-    "mirror": incremental.MIRRORED,
+    "mirror": fits.MIRRORED,
     "channels": {**AS_THEY_ARE, "channels": channels_reversed},
     "none": AS_THEY_ARE,
 }
@@ -97,18 +98,16 @@ class LUCIR(Method):
             before = (IMPRINT,)
             balanced = Step(LUCIR.loss, "balanced", trains=("output",), taught=True, moving=False)
             after = (
-                incremental.training(
-                    learner, "balanced training", balanced, incremental.memory_alone, _embeddings, True
-                ),
+                steps.training(learner, "balanced training", balanced, steps.memory_alone, _embeddings, True),
             )
         return (
-            incremental.GROW,
+            fits.GROW,
             *before,
-            incremental.training(learner, "training", step, rates=_new_embeddings),
-            incremental.EXEMPLARS,
-            incremental.means_over(VIEWS[self.mirror]),
+            steps.training(learner, "training", step, rates=_new_embeddings),
+            fits.EXEMPLARS,
+            fits.means_over(VIEWS[self.mirror]),
             *(after if self.balanced and learner.exemplars is not None else ()),
-            incremental.TEACHER,
+            fits.TEACHER,
         )
 
     def loss(
@@ -117,11 +116,11 @@ class LUCIR(Method):
         """Equation (1)."""
         classes = state.classes
         own = classification(new, batch, classes.trained)
-        forgotten = incremental.mean(cosine_distillation(new.features, old.features), batch.distill)
+        forgotten = steps.mean(cosine_distillation(new.features, old.features), batch.distill)
         ranking = margin_ranking(
             cosines(new.output, new.features), batch.labels, classes.new, self.margin, self.hardest
         )
-        ranked = incremental.mean(ranking, batch.classify * classes.old[batch.labels])
+        ranked = steps.mean(ranking, batch.classify * classes.old[batch.labels])
         loss = own + self.less_forget * _growth(classes) * forgotten + self.margin_weight * ranked
         return loss, {"classification": own, "less_forget": forgotten, "margin_ranking": ranked}
 
@@ -137,12 +136,12 @@ def _growth(classes: Classes) -> Array:
 
 def _new_embeddings(method: LUCIR, state: State, classes: Classes):
     """Old embeddings keep still."""
-    return incremental.trained_rows(method, state, classes._replace(trained=classes.trained & ~classes.old))
+    return steps.trained_rows(method, state, classes._replace(trained=classes.trained & ~classes.old))
 
 
 def _embeddings(method: LUCIR, state: State, classes: Classes):
     """All embeddings train; sigma keeps still."""
-    rates = incremental.trained_rows(method, state, classes)
+    rates = steps.trained_rows(method, state, classes)
     rates["output"]["shared"] = incremental.everywhere(0, state.model.output["shared"])
     return rates
 
@@ -158,7 +157,7 @@ def _imprint(learner: Incremental, state: State, features, labels, task: Task, k
     return state._replace(model=state.model._replace(output=output))
 
 
-IMPRINT = Fit("imprinting", incremental.task_rows, _imprint)
+IMPRINT = Fit("imprinting", fits.task_rows, _imprint)
 
 
 def lucir(
@@ -189,6 +188,10 @@ def lucir(
     """
     if mirror not in VIEWS:
         raise unknown_name("mirror of lucir", mirror, VIEWS)
+    for name, value in (("less_forget", less_forget), ("margin", margin), ("margin_weight", margin_weight)):
+        check_positive(f"{name} of lucir", value, zero=True)
+    check_positive("balanced_learning_rate of lucir", balanced_learning_rate)
+    check_size("balanced_epochs of lucir", balanced_epochs)
     method = LUCIR(less_forget, margin, margin_weight, balanced=balanced, mirror=mirror)
     kept = Exemplars(per_class=20, rule="icarl")
     made = learner(setup, method, PUBLISHED, kept)

@@ -7,11 +7,13 @@ network before at temperature 2, with weight 3: PyCIL's form.
 import flax.struct
 from jax import Array
 
-from jaxcil.learners import incremental
+from jaxcil.heads.class_statistics import check_positive
+from jaxcil.learners import fits, steps
 from jaxcil.learners.finetune import Finetune, new_columns
-from jaxcil.learners.incremental import Incremental, Outputs, Step, TrainState
+from jaxcil.learners.incremental import Incremental, Outputs, TrainState
 from jaxcil.learners.method import LinearMethod
 from jaxcil.learners.published import Published, learner
+from jaxcil.learners.steps import Step
 from jaxcil.losses.distillation import distillation
 from jaxcil.training.learner import Batch, Phase, Setup
 
@@ -35,7 +37,7 @@ class LwF(LinearMethod):
     def phases(self, learner: Incremental, task_index: int) -> tuple[Phase, ...]:
         """New classes, training, teacher."""
         step = Step(LwF.loss, "later", taught=True) if task_index else Step(Finetune.loss, "first")
-        return incremental.GROW, incremental.training(learner, "training", step), incremental.TEACHER
+        return fits.GROW, steps.training(learner, "training", step), fits.TEACHER
 
     def loss(
         self, new: Outputs, old: Outputs, batch: Batch, state: TrainState
@@ -43,7 +45,7 @@ class LwF(LinearMethod):
         """Cross-entropy over the new columns and distillation of the old ones."""
         own = new_columns(new, batch, state.classes)
         losses = distillation(new.logits, old.logits, state.classes.old, self.temperature)
-        kept = incremental.mean(losses, batch.distill)
+        kept = steps.mean(losses, batch.distill)
         return own + self.distillation_weight * kept, {"classification": own, "distillation": kept}
 
 
@@ -57,4 +59,6 @@ def lwf(
       temperature: of the distillation, > 0.
       distillation_weight: of the distillation, the cross-entropy having 1.
     """
+    check_positive("temperature of lwf", temperature)
+    check_positive("distillation_weight of lwf", distillation_weight, zero=True)
     return learner(setup, LwF(temperature, distillation_weight), PUBLISHED)

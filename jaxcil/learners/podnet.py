@@ -31,10 +31,11 @@ from jax import Array
 
 from jaxcil.errors import unknown_name
 from jaxcil.heads.class_statistics import lengths, rows_by_class, unit_rows
-from jaxcil.learners import incremental
-from jaxcil.learners.incremental import Classes, Incremental, Outputs, Recipe, State, Step, TrainState
+from jaxcil.learners import fits, incremental, steps
+from jaxcil.learners.incremental import Classes, Incremental, Outputs, Recipe, State, TrainState
 from jaxcil.learners.method import Method
 from jaxcil.learners.published import Published, learner
+from jaxcil.learners.steps import Step
 from jaxcil.losses.distillation import cosine_distillation
 from jaxcil.losses.margin import lsc
 from jaxcil.losses.pod import pod
@@ -107,29 +108,29 @@ class PODNet(Method):
 
     def phases(self, learner: Incremental, task_index: int) -> tuple[Phase, ...]:
         """New classes, imprinting, training, exemplars, the second training, exemplars again, means, teacher."""
-        views = AS_THEY_ARE if self.whole else incremental.MIRRORED
-        memory = (incremental.EXEMPLARS, incremental.means_over(views), incremental.TEACHER)
+        views = AS_THEY_ARE if self.whole else fits.MIRRORED
+        memory = (fits.EXEMPLARS, fits.means_over(views), fits.TEACHER)
         if not task_index:
-            first = incremental.training(learner, "training", Step(PODNet.first_loss, "first"))
-            return (incremental.GROW, first, *memory)
+            first = steps.training(learner, "training", Step(PODNet.first_loss, "first"))
+            return (fits.GROW, first, *memory)
         step = Step(PODNet.loss, "later", taught=True)
         trains = ("network", "output") if self.whole else ("output",)
         second = Step(PODNet.loss, "balanced", trains=trains, taught=True)
         balanced = (
-            incremental.EXEMPLARS,
-            incremental.training(
+            BALANCED_EXEMPLARS if self.whole else fits.EXEMPLARS,
+            steps.training(
                 learner,
                 "balanced training",
                 second,
-                incremental.memory_alone,
+                steps.memory_alone,
                 _new_proxies if self.whole else _all_proxies,
                 balanced=True,
             ),
         )
         return (
-            incremental.GROW,
+            fits.GROW,
             *((IMPRINT,) if self.imprinted else ()),
-            incremental.training(learner, "training", step, rates=_new_proxies),
+            steps.training(learner, "training", step, rates=_new_proxies),
             *(balanced if learner.exemplars is not None else ()),
             *memory,
         )
@@ -147,8 +148,8 @@ class PODNet(Method):
     ) -> tuple[Array, dict[str, Array]]:
         """Equation (2)."""
         own = self._classification(new, batch, state.classes)
-        flat = incremental.mean(cosine_distillation(new.features, old.features), batch.distill)
-        spatial = incremental.mean(pod(new.maps, old.maps, self.pooling), batch.distill)
+        flat = steps.mean(cosine_distillation(new.features, old.features), batch.distill)
+        spatial = steps.mean(pod(new.maps, old.maps, self.pooling), batch.distill)
         growth = _growth(state.classes)
         loss = own + growth * (self.flat * flat + self.spatial * spatial)
         return loss, {"classification": own, "flat": flat, "spatial": spatial}
@@ -157,7 +158,7 @@ class PODNet(Method):
         scaled = (
             new.logits * new.output["shared"]["eta"] if self.learned_scale and not self.whole else new.logits
         )
-        return incremental.mean(lsc(scaled, batch.labels, classes.trained), batch.classify)
+        return steps.mean(lsc(scaled, batch.labels, classes.trained), batch.classify)
 
 
 def _growth(classes: Classes) -> Array:
@@ -167,12 +168,12 @@ def _growth(classes: Classes) -> Array:
 
 def _new_proxies(method: PODNet, state: State, classes: Classes):
     """Old proxies keep still."""
-    return incremental.trained_rows(method, state, classes._replace(trained=classes.trained & ~classes.old))
+    return steps.trained_rows(method, state, classes._replace(trained=classes.trained & ~classes.old))
 
 
 def _all_proxies(method: PODNet, state: State, classes: Classes):
     """All proxies train; eta keeps still."""
-    rates = incremental.trained_rows(method, state, classes)
+    rates = steps.trained_rows(method, state, classes)
     rates["output"]["shared"] = incremental.everywhere(0, state.model.output["shared"])
     return rates
 
@@ -192,7 +193,14 @@ def _imprint(learner: Incremental, state: State, features, labels, task: Task, k
     return state._replace(model=state.model._replace(output=output))
 
 
-IMPRINT = Fit("imprinting", incremental.task_rows, _imprint)
+def _remember_equally(learner: Incremental, state: State, features, labels, task: Task, key: Array) -> State:
+    """Exemplars of new classes, as many as old ones have; a fixed total has not shrunk the lists yet."""
+    old = int(np.sum(task.seen & ~task.new))
+    return fits.remember(learner, state, features, labels, task, key, sharing=old)
+
+
+IMPRINT = Fit("imprinting", fits.task_rows, _imprint)
+BALANCED_EXEMPLARS = Fit("exemplars", fits.task_rows, _remember_equally)
 
 
 def centres_of_classes(
@@ -223,7 +231,7 @@ def centres_of_classes(
 
         def moved(carry):
             centres, owners, _, rounds = carry
-            member = owners[:, None] == jnp.arange(count)
+            member = owners[:, None] == jnp.arange(count)[None]
             number = member.sum(0)[:, None]
             means = member.T.astype(points.dtype) @ points / jnp.maximum(number, 1).astype(points.dtype)
             centres = jnp.where(number > 0, means, centres)
@@ -245,11 +253,11 @@ def podnet(
     *,
     preset: Literal["cnn", "nme", "pycil"] = "nme",
     flat: Array | float = 1.0,
-    spatial: Array | float = 5.0,
+    spatial: Array | float | None = None,
     proxies: int = 10,
     pooling: str = "spatial",
     balanced_epochs: int = 20,
-    balanced_learning_rate: Array | float = 0.05,
+    balanced_learning_rate: Array | float | None = None,
 ) -> Incremental:
     """PODNet, with 20 exemplars per class. Give it the network of its authors, resnet32_podnet.
 
@@ -257,11 +265,11 @@ def podnet(
       setup: of the run.
       preset: see above.
       flat: weight of the features' distillation; 1 for CIFAR-100 and 10 for ImageNet in the paper.
-      spatial: weight of POD; the authors have 3 with preset cnn, and 8 for ImageNet.
+      spatial: weight of POD, 8 for ImageNet in the paper; none: the preset's, 3 for cnn and 5 for the others.
       proxies: of each class.
       pooling: of POD.
       balanced_epochs: passes over the exemplars of the second training.
-      balanced_learning_rate: of it; PyCIL's port has 0.005, on a cosine.
+      balanced_learning_rate: of it; none: the preset's, 0.005 on a cosine for pycil and 0.05 for the others.
 
     Raises:
       InputError: an unknown preset.
@@ -271,7 +279,7 @@ def podnet(
     port = preset == "pycil"
     method = PODNet(
         flat=flat,
-        spatial=spatial,
+        spatial=(3.0 if preset == "cnn" else 5.0) if spatial is None else spatial,
         scaling=None if port else 1.0 if preset == "cnn" else 3.0,
         proxies=proxies,
         pooling=pooling,
@@ -281,7 +289,7 @@ def podnet(
     )
     made = learner(setup, method, PUBLISHED, Exemplars(per_class=20, rule="pycil" if port else "icarl"))
     later = made.recipes["later"]
-    rate = balanced_learning_rate
+    rate = (0.005 if port else 0.05) if balanced_learning_rate is None else balanced_learning_rate
     optimizer = sgd(rate, later.optimizer.weight_decay, schedule="cosine" if port else "constant")
     recipes = {
         "first": made.recipes["first"],

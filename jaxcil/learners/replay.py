@@ -4,10 +4,11 @@ import flax.struct
 import jax.numpy as jnp
 from jax import Array
 
-from jaxcil.learners import incremental
-from jaxcil.learners.incremental import Incremental, Outputs, Step, TrainState
+from jaxcil.learners import fits, steps
+from jaxcil.learners.incremental import Incremental, Outputs, TrainState
 from jaxcil.learners.method import LinearMethod
 from jaxcil.learners.published import Published, learner
+from jaxcil.learners.steps import Step
 from jaxcil.losses.cross_entropy import cross_entropy
 from jaxcil.memory.exemplars import Exemplars
 from jaxcil.training.learner import Batch, Phase, Setup
@@ -22,10 +23,10 @@ class Replay(LinearMethod):
     def phases(self, learner: Incremental, task_index: int) -> tuple[Phase, ...]:
         """New classes, training, exemplars and their means."""
         return (
-            incremental.GROW,
-            incremental.training(learner, "training", Step(Replay.loss, "later" if task_index else "first")),
-            incremental.EXEMPLARS,
-            incremental.means_over(),
+            fits.GROW,
+            steps.training(learner, "training", Step(Replay.loss, "later" if task_index else "first")),
+            fits.EXEMPLARS,
+            fits.means_over(),
         )
 
     def loss(
@@ -39,7 +40,7 @@ class Replay(LinearMethod):
 def classification(new: Outputs, batch: Batch, classes: Array) -> Array:
     """The mean cross-entropy over some classes [C]."""
     logits = jnp.where(classes[None], new.logits, -jnp.inf)
-    return incremental.mean(cross_entropy(logits, batch.labels, classes), batch.classify)
+    return steps.mean(cross_entropy(logits, batch.labels, classes), batch.classify)
 
 
 def replay(setup: Setup) -> Incremental:

@@ -9,11 +9,12 @@ code does.
 import flax.struct
 from jax import Array
 
-from jaxcil.learners import incremental
-from jaxcil.learners.incremental import Incremental, Outputs, State, Step, TrainState
+from jaxcil.learners import fits, steps
+from jaxcil.learners.incremental import Incremental, Outputs, State, TrainState
 from jaxcil.learners.method import LinearMethod
 from jaxcil.learners.published import Published, learner
 from jaxcil.learners.replay import Replay, classification
+from jaxcil.learners.steps import Step
 from jaxcil.losses.balance import weight_alignment
 from jaxcil.losses.distillation import distillation
 from jaxcil.memory.exemplars import Exemplars
@@ -38,12 +39,12 @@ class WA(LinearMethod):
         """New classes, training, alignment, exemplars and their means, teacher."""
         step = Step(WA.loss, "later", taught=True) if task_index else Step(Replay.loss, "first")
         return (
-            incremental.GROW,
-            incremental.training(learner, "training", step),
+            fits.GROW,
+            steps.training(learner, "training", step),
             *((ALIGN,) if task_index else ()),
-            incremental.EXEMPLARS,
-            incremental.means_over(),
-            incremental.TEACHER,
+            fits.EXEMPLARS,
+            fits.means_over(),
+            fits.TEACHER,
         )
 
     def loss(
@@ -52,7 +53,7 @@ class WA(LinearMethod):
         """Cross-entropy and distillation, weighted by the numbers of classes."""
         own = classification(new, batch, state.classes.trained)
         losses = distillation(new.logits, old.logits, state.classes.old, self.temperature)
-        kept = incremental.mean(losses, batch.distill)
+        kept = steps.mean(losses, batch.distill)
         part = old_part(state)
         return (1 - part) * own + part * kept, {"classification": own, "distillation": kept}
 
@@ -71,7 +72,7 @@ def _align(learner: Incremental, state: State, features, labels, task: Task, key
     return state._replace(model=state.model._replace(output=output))
 
 
-ALIGN = Fit("alignment", incremental.no_rows, _align)
+ALIGN = Fit("alignment", fits.no_rows, _align)
 
 
 def wa(setup: Setup, *, temperature: Array | float = 2.0) -> Incremental:

@@ -49,7 +49,7 @@ def lsc(scores: Array, labels: Array, classes: Array) -> Array:
     """
     masked = jnp.where(classes[None], scores, -jnp.inf)
     u = masked - masked.max(-1, keepdims=True)
-    own = jnp.arange(u.shape[1]) == labels[:, None]
+    own = _own(u, labels)
     others = jnp.where(own | ~classes[None], 0, jnp.exp(jnp.where(classes[None], u, 0))).sum(-1)
     return -jnp.where(own, u, 0).sum(-1) + jnp.log1p(others)
 
@@ -66,6 +66,11 @@ def lsc_of_the_paper(
       margin: 0.6 in the paper.
       eta: scale, > 0.
     """
-    own = jnp.arange(scores.shape[1]) == labels[:, None]
+    own = _own(scores, labels)
     others = jax.nn.logsumexp(jnp.where(own | ~classes[None], -jnp.inf, eta * scores), axis=-1)
     return jnp.maximum(0, others - eta * (jnp.where(own, scores, 0).sum(-1) - margin))
+
+
+def _own(scores: Array, labels: Array) -> Array:
+    """Whether a column of scores [B, C] is an image's own class."""
+    return jnp.arange(scores.shape[1], dtype=labels.dtype)[None] == labels[:, None]

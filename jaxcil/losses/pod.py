@@ -6,7 +6,7 @@ teacher's by the Euclidean distance
     l = |p - p'|                                                                                (1)
 
     spatial    the sums over W, [H, D], and over H, [W, D], one behind the other: the published choice
-    width      over W        height   over H        gap   the mean over both        channels   over D
+    width      over H        height   over W        gap   the mean over both        channels   over D
     pixels     over nothing
 
 and the losses of the stages are averaged. POD-flat, of the features, is `distillation.cosine_distillation`.
@@ -39,8 +39,8 @@ def pooled(stage: Array, pooling: str) -> Array:
     squared = jnp.square(stage)
     flat = {
         "spatial": lambda: jnp.concatenate([_flat(squared.sum(2)), _flat(squared.sum(1))], axis=-1),
-        "width": lambda: _flat(squared.sum(2)),
-        "height": lambda: _flat(squared.sum(1)),
+        "width": lambda: _flat(squared.sum(1)),
+        "height": lambda: _flat(squared.sum(2)),
         "gap": lambda: squared.mean((1, 2)),
         "channels": lambda: _flat(squared.sum(3)),
         "pixels": lambda: _flat(squared),

@@ -97,7 +97,7 @@ def learn(head, classes_per_task=5, seeds=(3, 5), store=None, first_scores=None,
         training.Surroundings(pause=pause),
         runs_phase=lambda phase: getattr(phase, "reading", None) == "head",
         measured={"head": reading.nothing_measured(len(seeds), benchmark.scenario)},
-        measure=reading.measure(learner, benchmark, lambda state, run: computed.test[run]),
+        measure=reading.measure(learner, benchmark, lambda state, run, task: computed.test[run]),
         store=store,
     )
     return Measurements(*found["head"])

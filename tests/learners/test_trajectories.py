@@ -171,6 +171,29 @@ def make_podnet(recorded):
     )
 
 
+def make_pycil_podnet(recorded):
+    hyper = recorded.hyper
+    rates = recipe(recorded, "", "lrate", "epochs", None, None)
+    tuned = recipe(recorded, "", "ft_lrate", "ft_epochs", None, None)
+    return Incremental(
+        method=PODNet(
+            flat=hyper("lambda_f_base"),
+            spatial=hyper("lambda_c_base"),
+            scaling=None,
+            proxies=hyper("nb_proxy"),
+            imprinted=False,
+            whole=True,
+        ),
+        recipes={"first": rates, "later": rates, "balanced": tuned},
+        num_classes=recorded.num_classes,
+        network=ResNetCIFAR(
+            blocks=(1, 1, 2), shortcut="B", last_relu=False, convolution=trajectory.convolution
+        ),
+        task_sizes=recorded.sizes,
+        exemplars=exemplars(recorded),
+    )
+
+
 def make_bic(recorded):
     total = int(recorded.hyper("split_ratio") * recorded.meta["mem_total"])
     return plain(recorded, BiC(recorded.hyper("T"), total=total))
@@ -237,6 +260,7 @@ MAKERS = {
     "icarl_bce": make_icarl_bce,
     "lucir": make_lucir,
     "podnet": make_podnet,
+    "pycil_podnet": make_pycil_podnet,
 }
 TERMS = {
     "classification": ("ce", "lsc"),
@@ -260,12 +284,13 @@ def longest_of(choices, recorded):
 @functools.cache
 def compiled(step):
     """A step and its gradient, one program for each shape."""
-    return jax.jit(
-        lambda learner, state, batch, key: (
-            step.gradient(learner, state, batch, key)[0],
-            *step(learner, state, batch, key),
-        )
-    )
+
+    @jax.jit
+    def both(learner, state, batch, key):
+        gradient, batch_stats, metrics = step.gradient(learner, state, batch, key)
+        return gradient, step.moved(learner, state, batch, gradient, batch_stats), metrics
+
+    return both
 
 
 class Follower:
@@ -356,9 +381,12 @@ class Follower:
         output = self.state.model.output
         name = next(name for name in output["rows"] if name in ("weights", "proxies"))
         rows = output["rows"][name]
-        whole = not self.recorded.name.startswith(("icarl_bce", "podnet"))  # else a block for each task
+        whole = not self.recorded.name.startswith(
+            ("icarl_bce", "podnet", "pycil_podnet")
+        )  # else a task's block
         count = (last if whole else last - first) * int(np.prod(rows.shape[1:-1]))
-        drawn = self.recorded.head(number, 0, (count, rows.shape[-1])).reshape(-1, *rows.shape[1:])
+        draw = 1 if number and self.recorded.name.startswith("pycil_podnet") else 0  # of those of the task
+        drawn = self.recorded.head(number, draw, (count, rows.shape[-1])).reshape(-1, *rows.shape[1:])
         rows = rows.at[first:last].set(drawn[first - last :])
         model = self.state.model._replace(output={**output, "rows": {**output["rows"], name: rows}})
         self.state = self.state._replace(model=model)

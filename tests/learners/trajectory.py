@@ -5,6 +5,7 @@ the same phases are run by the learner's own functions in the driver's order; we
 rule after each fit that draws some, and batches have the recorded rows, short ones included.
 """
 
+import functools
 import pathlib
 import re
 
@@ -185,15 +186,20 @@ def is_fit(phase):
 def convolution(x, kernel, window_strides, padding, **others):
     """A convolution as one product for each place of its kernel: in float64 XLA's own takes a hundred times as long."""
     del others
+    return _convolution(x, kernel, tuple(window_strides), tuple(map(tuple, padding)))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))  # traced once for each shape
+def _convolution(x, kernel, window_strides, padding):
     height, width = kernel.shape[:2]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     rows, columns = (
         range(0, size - side + 1, stride)
         for size, side, stride in zip(x.shape[1:3], (height, width), window_strides)
     )
-    total = 0
-    for i in range(height):
-        for j in range(width):
-            shifted = x[:, i : i + rows[-1] + 1 : rows.step, j : j + columns[-1] + 1 : columns.step]
-            total = total + shifted @ kernel[i, j]
-    return total
+    shifted = [
+        x[:, i : i + rows[-1] + 1 : rows.step, j : j + columns[-1] + 1 : columns.step]
+        for i in range(height)
+        for j in range(width)
+    ]
+    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
