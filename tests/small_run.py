@@ -28,12 +28,16 @@ TASK_SIZES = (2, 2, 2)
 
 
 class OneConvolution(nn.Module):
-    """The least network that has what an extractor has: a trained convolution and batch statistics."""
+    """The least network that has what an extractor has: a trained convolution, batch statistics and a sown map."""
 
     @nn.compact
     def __call__(self, images, train=False):
-        convolve = nn.Conv(6, (3, 3), (2, 2), conv_general_dilated=convolution.conv_general_dilated)
-        return nn.relu(nn.BatchNorm(not train, momentum=0.9)(convolve(images))).mean((1, 2))
+        convolve = nn.Conv(
+            6, (3, 3), (2, 2), use_bias=False, conv_general_dilated=convolution.conv_general_dilated
+        )
+        maps = nn.relu(nn.BatchNorm(not train, momentum=0.9)(convolve(images)))
+        self.sow("intermediates", "stage_1", maps)
+        return maps.mean((1, 2))
 
 
 class Kept:

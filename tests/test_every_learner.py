@@ -1,6 +1,7 @@
 """What every learner must do. A new learner is one line in LEARNERS."""
 
 import contextlib
+import functools
 import itertools
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from jaxcil import keys
 from jaxcil.data.augmentation.augmentation import to_float
 from jaxcil.errors import InputError
+from jaxcil.experiment.fields import LaterTrainingSettings
 from jaxcil.learners.bic import bic
 from jaxcil.learners.der import der
 from jaxcil.learners.finetune import finetune
@@ -66,7 +68,8 @@ pytestmark = pytest.mark.usefixtures("strict_dtypes")
 def learner(request, small_run):
     """Each learner, with everything on that is a number."""
     optimizer = sgd(0.05, 5e-4, schedule="step", milestones=(1,))
-    setup = small_run.setup(optimizer=optimizer, label_smoothing=0.1, average_decay=0.9)
+    later = LaterTrainingSettings(steps=2, learning_rate=0.05, schedule="step", milestones=(1,))
+    setup = small_run.setup(optimizer=optimizer, label_smoothing=0.1, average_decay=0.9, later_training=later)
     return LEARNERS[request.param](setup)
 
 
@@ -166,59 +169,101 @@ def interrupted_at(stop):
         if next(numbers) == stop:
             raise KeyboardInterrupt
 
+    return {"pause": maybe_stop, "watch": watch_by(maybe_stop)}
+
+
+def watch_by(function):
+    """What calls a function with each report of a training."""
+
     @contextlib.contextmanager
     def watch(name, total, done):
-        yield maybe_stop
+        yield function
 
-    return {"pause": maybe_stop, "watch": watch}
+    return watch
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("stop", [0, 5], ids=["in the first training", "in the second task"])
-def test_work_that_is_interrupted_resumes_to_the_same_bits(stop, learner, small_run, tmp_path, monkeypatch):
+def test_work_that_is_interrupted_anywhere_resumes_to_the_same_bits(
+    learner, small_run, tmp_path, monkeypatch
+):
     monkeypatch.setattr(tasks, "SECONDS_PER_STATE", 0.0)
-    finished, _ = small_run.learn(learner, FUTURE, count=2)
-    surroundings = tasks.Surroundings(2, programs=small_run.programs, **interrupted_at(stop))
-    with Checkpoints(tmp_path) as store, pytest.raises(KeyboardInterrupt):
-        small_run.learn(learner, FUTURE, count=2, surroundings=surroundings, store=store)
-    with Checkpoints(tmp_path) as store:
-        assert store.done
-        resumed, _ = small_run.learn(learner, FUTURE, count=2, store=store)
-    assert_equal(resumed, finished)
+    events = []
+    counting = {"pause": lambda: events.append(1), "watch": watch_by(lambda *_: events.append(1))}
+    surroundings = tasks.Surroundings(2, programs=small_run.programs, **counting)
+    finished, _ = small_run.learn(learner, FUTURE, count=2, surroundings=surroundings)
+    for eighths in (1, 4, 6, 7):
+        folder, stop = tmp_path / str(eighths), len(events) * eighths // 8
+        surroundings = tasks.Surroundings(2, programs=small_run.programs, **interrupted_at(stop))
+        with Checkpoints(folder) as store, pytest.raises(KeyboardInterrupt):
+            small_run.learn(learner, FUTURE, count=2, surroundings=surroundings, store=store)
+        with Checkpoints(folder) as store:
+            assert store.done
+            resumed, _ = small_run.learn(learner, FUTURE, count=2, store=store)
+        assert_equal(resumed, finished)
+
+
+class Recording(tasks.Surroundings):
+    """Notes what the first chunk of every training is called with."""
+
+    def program(self, phase):
+        compiled = super().program(phase)
+
+        def chunk(*arguments):
+            if phase.step not in self.calls:
+                self.calls[phase.step] = jax.tree.map(jnp.copy, arguments)
+            return compiled(*arguments)
+
+        return chunk
 
 
 def test_every_number_can_be_swept_by_vmap(learner, small_run):
-    training, begun, data, rows = first_training(small_run, learner)
+    surroundings = Recording(2, programs=small_run.programs)
+    surroundings.calls = {}
+    small_run.learn(learner, FUTURE, count=2, surroundings=surroundings)
     leaves, structure = jax.tree.flatten(learner)
     # Two values of each, all in one program
     points = [
-        [*leaves[:place], value, *leaves[place + 1 :]] for place in range(len(leaves)) for value in (0.1, 0.4)
+        [*leaves[:place], jnp.full_like(jnp.asarray(leaves[place]), value), *leaves[place + 1 :]]
+        for place in range(len(leaves))
+        for value in (0.01, 0.4)
     ]
+    columns = [jnp.stack([jnp.asarray(value, jnp.float32) for value in column]) for column in zip(*points)]
+    matter = np.zeros(len(leaves), bool)
+    for step, (_, states, data, rows, step_keys, *clock) in surroundings.calls.items():
 
-    def trained(program, learner, runs):
-        states = jax.tree.map(lambda leaf: jnp.stack([leaf] * runs), begun)
-        batches = jnp.broadcast_to(rows, (3, runs, len(rows)))
-        run_keys = jnp.stack([keys.root_key(0)] * runs)
-        return program(learner, states, data, batches, run_keys, *map(jnp.int32, (0, 3, 1)))[0]
+        def repeated(tree, axis):
+            return jax.tree.map(functools.partial(jnp.repeat, repeats=len(points), axis=axis), tree)
 
-    columns = [jnp.asarray(column, jnp.float32) for column in zip(*points)]
-    swept = loop.program(training.step, shared=0, batch=make_batch)
-    together = trained(swept, jax.tree.unflatten(structure, columns), len(points))
-    program = loop.program(training.step, batch=make_batch)
-    for run, point in enumerate(points):
-        alone = trained(program, jax.tree.unflatten(structure, map(jnp.float32, point)), 1)
-        # a program of several runs sums in another order
-        jax.tree.map(
-            lambda a, b, run=run: np.testing.assert_allclose(a[run], b[0], rtol=1e-4, atol=1e-6),
-            together,
-            alone,
-        )
-    assert program._cache_size() == 1
-    for place, (path, _) in enumerate(jax.tree_util.tree_leaves_with_path(learner)):
-        one, other = (
-            jax.tree.map(lambda leaf, run=run: leaf[run], together) for run in (2 * place, 2 * place + 1)
-        )
-        assert differ(one, other), jax.tree_util.keystr(path)
+        swept = loop.program(step, shared=0, batch=tasks.as_batch)
+        given = repeated(states, 0), data, repeated(rows, 1), repeated(step_keys, 0), *clock
+        together = swept(jax.tree.unflatten(structure, columns), *given)[0]
+        program = small_run.programs[step]
+        for run, point in enumerate(points):
+            own = jax.tree.unflatten(structure, [jnp.asarray(leaf, jnp.float32) for leaf in point])
+            alone = program(own, jax.tree.map(jnp.copy, states), data, rows, step_keys, *clock)[0]
+            # a program of several runs sums in another order
+            jax.tree.map(functools.partial(assert_near, run), together, alone)
+        for place in range(len(leaves)):
+            matter[place] |= differ(
+                *(jax.tree.map(lambda leaf, n=n: leaf[n], together) for n in (2 * place, 2 * place + 1))
+            )
+    for (path, _), matters in zip(jax.tree_util.tree_leaves_with_path(learner), matter):
+        assert matters or without_effect(learner, path), jax.tree_util.keystr(path)
+
+
+def assert_near(run, together, alone):
+    largest = max(1e-2, np.abs(np.asarray(alone[0], np.float64)).max())
+    np.testing.assert_allclose(together[run], alone[0], rtol=0, atol=1e-4 * largest)
+
+
+def without_effect(learner, path):
+    """Whether a leaf is the factor at milestones of a schedule without any."""
+    *parents, last = path
+    if getattr(last, "name", "") != "decay":
+        return False
+    for entry in parents:
+        learner = learner[entry.key] if hasattr(entry, "key") else getattr(learner, entry.name)
+    return learner.schedule != "step"
 
 
 def test_a_step_is_right_for_a_batch_of_any_size(learner, small_run):

@@ -194,7 +194,14 @@ GENERATE = (
     *("shard_size=5", "images_per_class=40"),
 )
 RUN = (
-    *("run", "--config=quickstart", "seeds=0,1", "variants=plain,future_proof", "heads=ncm,fecam"),
+    *(
+        "run",
+        "--config=quickstart",
+        "learners=frozen,",
+        "seeds=0,1",
+        "variants=plain,future_proof",
+        "heads=ncm,fecam",
+    ),
     *(
         "training.steps=20",
         "training.checkpoint_every=5",

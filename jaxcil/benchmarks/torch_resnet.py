@@ -18,26 +18,26 @@ def missing() -> bool:
     return importlib.util.find_spec("torch") is None
 
 
-def torch_resnet(network: str, batch: int, steps: int) -> contextlib.AbstractContextManager[Any]:
+def torch_resnet(name: str, batch: int, steps: int) -> contextlib.AbstractContextManager[Any]:
     """A network in another process, as long as the context lasts; yields a name and a function that trains.
 
     Args:
-      network: "resnet32" or "resnet18".
+      name: "resnet32" or "resnet18".
       batch: images per step.
       steps: per call of that function.
     """
-    return calling(__name__, {"network": network, "batch": batch, "steps": steps})
+    return calling(__name__, {"name": name, "batch": batch, "steps": steps})
 
 
-def _steps(network: str, batch: int, steps: int) -> tuple[str, Callable[[], None]]:
+def _steps(name: str, batch: int, steps: int) -> tuple[str, Callable[[], None]]:
     import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # XLA's number of threads
     torch.manual_seed(0)
     width, blocks, projected = {"resnet32": (16, (5, 5, 5), False), "resnet18": (64, (2, 2, 2, 2), True)}[
-        network
+        name
     ]
-    model = _resnet(torch, width, blocks, projected).to(memory_format=torch.channels_last)
+    model = network(torch, width, blocks, projected).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
     images = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
     labels = torch.arange(batch) % 10
@@ -53,7 +53,15 @@ def _steps(network: str, batch: int, steps: int) -> tuple[str, Callable[[], None
     return "eager", call
 
 
-def _resnet(torch: Any, width: int, blocks: tuple[int, ...], projected: bool) -> Any:
+def network(torch: Any, width: int, blocks: tuple[int, ...], projected: bool) -> Any:
+    """A ResNet as a sequence: convolution, ReLU, blocks, the mean of the maps, and a linear layer of 10 classes.
+
+    Args:
+      torch: the module.
+      width: channels of the first stage, doubled in every further one.
+      blocks: of each stage.
+      projected: whether shortcuts of other widths are convolutions, rather than pixels left out and zeros.
+    """
     nn, functional = torch.nn, torch.nn.functional
 
     def layer(inputs: int, outputs: int, size: int, stride: int) -> Any:

@@ -1,12 +1,14 @@
 """jaxcil benchmark NAME [--json=FILE]: times a part of jaxcil and its peer in one run.
 
-Names: convolution, generate, heads, sample, train. Options of generate:
+Names: convolution, generate, heads, learners, sample, train. Options of generate:
   --model=digits|sd15|FOLDER   sd15 is Stable Diffusion 1.5's shape with made-up parameters
   --size=PIXELS --nfe=N --dtype=float32|bfloat16
   --batch=8,16,32 --attention=xla,cudnn   all are tried, and the fastest is analysed
   --profile=DIR                a trace of one batch, and a summary of it
 Options of train:
   --network=resnet32|resnet18 --batch=N
+Options of learners:
+  --only=icarl,lucir,podnet --batch=N
 Options of heads:
   --only=fecam,fetril_svm,...  some of ncm, slda, fecam, fetril_svm, fetril_fc, acil, ranpac, herding
   --classes=N --dim=D --images=N --test=N --buffer=M --projection=M --epochs=N --exemplars=N
@@ -36,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "profile": str,
     },
     "heads": {"only": WORDS, **dict.fromkeys(SIZES, int)},
+    "learners": {"only": WORDS, "batch": int},
     "sample": {},
     "train": {"network": str, "batch": int},
 }

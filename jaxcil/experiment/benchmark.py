@@ -34,7 +34,7 @@ class Split(NamedTuple):
           side: to which streamed images are brought.
           multiple: B is a multiple of it.
         """
-        size = -(-min(BLOCK, len(rows)) // multiple) * multiple
+        size = -(-min(BLOCK, len(self.labels)) // multiple) * multiple  # whatever the rows: one program
         if self.images is None:
             chosen = self.records.subset(rows)  # type: ignore[union-attr]
             yield from (block.images for block in streams.in_order(chosen, side, size, crop=self.crop))

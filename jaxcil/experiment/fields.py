@@ -219,7 +219,9 @@ class Settings:
     heads: tuple[str, ...] = field(
         ("ncm", "fetril", "fecam"), "classifiers on frozen features", choices=HEADS
     )
-    lanes: tuple[str, ...] = field((), "pairs VARIANT/LEARNER; empty: every variant with every learner")
+    lanes: tuple[str, ...] = field(
+        (), "pairs VARIANT/LEARNER; a variant or a learner that no pair names goes with all of the other kind"
+    )
     head_options: dict = field(
         {name: default_options(name) for name in HEADS},
         "options of the heads",

@@ -1,36 +1,27 @@
-"""Lanes: one variant with one learner each, trained and read for a group of seeds, with what is done kept on disk."""
+"""Lanes: one variant with one learner each, and how settings become the learner of a lane."""
 
 import dataclasses
 import inspect
 import pathlib
-import shutil
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from jaxcil import convolution, keys
+from jaxcil import convolution
 from jaxcil.data.augmentation import augmentation
-from jaxcil.data.scenario import Scenario
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.experiment import reading
 from jaxcil.experiment.benchmark import Benchmark
 from jaxcil.experiment.fields import Settings
-from jaxcil.experiment.pool import ImagePool, features
-from jaxcil.experiment.reading import FrozenFeatures, Measurements
+from jaxcil.experiment.pool import ImagePool
 from jaxcil.experiment.variants import VARIANTS, FutureMixing, Mixing, PastMixing
-from jaxcil.extractors import saved
 from jaxcil.extractors.by_name import OUTPUT_LAYERS, make_network
 from jaxcil.heads.by_name import make_head
-from jaxcil.learners import saved as learned
 from jaxcil.learners.by_name import DEFAULT, LEARNERS, divided
 from jaxcil.training import tasks as training
-from jaxcil.training.checkpoint import Checkpoints
-from jaxcil.training.learner import Fit, Phase, Setup, Task, whole
+from jaxcil.training.learner import Setup, Task, whole
 from jaxcil.training.optimizer import sgd
-from jaxcil.workdir import files, record
+from jaxcil.workdir import record
 
 Maker = Callable[..., Any]  # (setup, **options) -> learner
 
@@ -72,9 +63,9 @@ def make(lane: Lane, place: Workplace) -> Any:
     settings = place.settings
     tasks = place.pool.tasks(VARIANTS[lane.variant])
     first, added = whole(tasks[0].rows), whole(tasks[0].auxiliary)
-    setup = _setup(settings, place.pool.benchmark, tasks)
+    setup = setup_of(settings, place.pool.benchmark, tasks)
     maker = place.makers[lane.learner]
-    options, recipe = _options(lane, place)
+    options, recipe = options_of(lane, place)
     setup = setup._replace(later_training=dataclasses.replace(setup.later_training, **recipe))
     known = _parameters(maker)
     for option in options:
@@ -116,7 +107,7 @@ def _parameters(maker: Maker) -> list[str]:
     return ["**" if each.kind is each.VAR_KEYWORD else each.name for each in parameters]
 
 
-def _options(lane: Lane, place: Workplace) -> tuple[dict[str, Any], dict[str, Any]]:
+def options_of(lane: Lane, place: Workplace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Those of a lane's maker, and what differs from later_training."""
     options = place.settings.learner_options.get(lane.learner, {})
     return divided(options, _parameters(place.makers[lane.learner]))
@@ -127,190 +118,7 @@ def _unless_one(weight: float) -> float | None:
     return None if weight == 1 else weight
 
 
-def measured(
-    lane: Lane, learner: Any, seeds: list[int], suffix: str, place: Workplace
-) -> dict[str, Measurements]:
-    """What every reading of a lane is worth for a group of seeds; what was done before is read.
-
-    Args:
-      lane: which.
-      learner: of `make`.
-      seeds: trained next to each other.
-      suffix: of the group's files.
-      place: what the lanes of a run share.
-    """
-    tasks = place.pool.tasks(VARIANTS[lane.variant])
-    work = _trained_on if learner.frozen_after is None else _frozen
-    return work(lane, learner, tasks, seeds, suffix, place)
-
-
-def _frozen(
-    lane: Lane, learner: Any, tasks: list[Task], seeds: list[int], suffix: str, place: Workplace
-) -> dict[str, Measurements]:
-    """Trains on task 0, then reads the frozen features by one head after the other."""
-    scenario = place.pool.benchmark.scenario
-    run_keys = [keys.root_key(seed) for seed in seeds]
-    extractors = files.writable_directory(place.workdir / "extractors")
-    heads = files.writable_directory(place.workdir / "heads")
-    with place.timing.of(f"extractor {lane.label}"):
-        path = extractors / f"{lane.label}{suffix}.safetensors"
-        states = _base(learner, tasks[:1], run_keys, path, extractors / f"{lane.label}{suffix}", place)
-    done: dict[str, Measurements] = {}
-    computed: FrozenFeatures | None = None
-    with place.timing.of(f"heads on {lane.label}"):
-        for name in learner.reading_names:
-            path, folder = (heads / f"{lane.label}-{name}{suffix}{end}" for end in (".json", ""))
-            value = _stored(path, record.read_checked_json(path), len(seeds), scenario)
-            if value is None:
-                computed = computed or FrozenFeatures(learner, states, place.pool)
-                value = _read(learner, name, tasks, states, run_keys, computed, folder, place)
-                record.write_checked_json(path, reading.to_json(value))
-            shutil.rmtree(folder, ignore_errors=True)  # gigabytes, for large buffers
-            done[name] = value
-    return done
-
-
-def _base(
-    learner: Any,
-    tasks: list[Task],
-    run_keys: list[Any],
-    path: pathlib.Path,
-    folder: pathlib.Path,
-    place: Workplace,
-) -> list[Any]:
-    """The states of all runs after their first task, without any reading."""
-    shape = place.pool.benchmark.shape
-    like = jax.eval_shape(
-        lambda key: jax.vmap(lambda key: learner.init(key, np.zeros((1, *shape, 3), np.float32)))(key),
-        jax.numpy.stack(run_keys),
-    )
-    stacked = saved.load_states(path, like)
-    if stacked is None:
-        with Checkpoints(folder) as store:
-            states, _ = training.learn(
-                learner,
-                training.initial_states(learner, run_keys, shape),
-                tasks,
-                place.pool,
-                run_keys,
-                place.surroundings,
-                runs_phase=_of_no_reading,
-                store=store,
-            )
-        saved.save_states(path, training.stacked(states))
-        stacked = saved.load_states(path, like)  # as a later call would have it
-    shutil.rmtree(folder, ignore_errors=True)
-    return training.unstacked(stacked, len(run_keys))
-
-
-def _read(
-    learner: Any,
-    name: str,
-    tasks: list[Task],
-    states: list[Any],
-    run_keys: list[Any],
-    computed: FrozenFeatures,
-    folder: pathlib.Path,
-    place: Workplace,
-) -> Measurements:
-    """One reading on the features of all runs."""
-    benchmark = place.pool.benchmark
-    with Checkpoints(folder) as store:
-        _, value = training.learn(
-            learner,
-            states,
-            tasks,
-            computed,
-            run_keys,
-            place.surroundings,
-            runs_phase=lambda phase: isinstance(phase, Fit) and phase.reading == name,
-            measured={name: reading.nothing_measured(len(states), benchmark.scenario)},
-            measure=reading.measure(learner, benchmark, lambda state, run, task: computed.test[run]),
-            store=store,
-        )
-    return Measurements(*value[name])
-
-
-def _trained_on(
-    lane: Lane, learner: Any, tasks: list[Task], seeds: list[int], suffix: str, place: Workplace
-) -> dict[str, Measurements]:
-    """Runs a learner that keeps training through all tasks."""
-    benchmark, names = place.pool.benchmark, learner.reading_names
-    run_keys = [keys.root_key(seed) for seed in seeds]
-    folder = files.writable_directory(place.workdir / "learners") / f"{lane.label}{suffix}"
-    path = folder / "measurements.json"
-    stored = record.read_checked_json(path) or {}
-    done = {name: _stored(path, stored.get(name), len(seeds), benchmark.scenario) for name in names}
-    if all(done.values()):
-        return done  # type: ignore[return-value]
-    with place.timing.of(f"learner {lane.label}"), Checkpoints(folder / "states") as store:
-        states, value = training.learn(
-            learner,
-            training.initial_states(learner, run_keys, benchmark.shape),
-            tasks,
-            place.pool,
-            run_keys,
-            place.surroundings,
-            measured={name: reading.nothing_measured(len(seeds), benchmark.scenario) for name in names},
-            measure=reading.measure(
-                learner,
-                benchmark,
-                lambda state, run, task: _of_seen(learner, state, benchmark, task),
-            ),
-            store=store,
-        )
-    own = place.settings.training
-    options, recipe = _options(lane, place)
-    description = {
-        "name": lane.learner,
-        "options": options,
-        "network": own.network,
-        "dtype": own.dtype,
-        "output_layer": own.classifier,
-        "later_training": dataclasses.asdict(place.settings.later_training) | recipe,
-        "memory": dataclasses.asdict(place.settings.memory),
-    }
-    setup = _setup(place.settings, benchmark, tasks)
-    names_of_classes = benchmark.scenario.class_names
-    learned.save(
-        folder,
-        training.stacked(states),
-        setup,
-        description=description,
-        class_names=names_of_classes,
-    )
-    record.write_checked_json(path, {name: reading.to_json(Measurements(*value[name])) for name in names})
-    shutil.rmtree(folder / "states", ignore_errors=True)
-    return {name: Measurements(*value[name]) for name in names}
-
-
-def _of_seen(learner: Any, state: Any, benchmark: Benchmark, task: Task) -> Any:
-    """Features of all test images; those of classes that have not come are zero, since nothing looks at them."""
-    rows = np.flatnonzero(task.seen[benchmark.test.labels])
-    of_seen = np.asarray(features(learner, state, benchmark.test, benchmark.shape[0], rows))
-    together = np.zeros((len(benchmark.test.labels), *of_seen.shape[1:]), of_seen.dtype)
-    together[rows] = of_seen
-    return jax.numpy.asarray(together)
-
-
-def _stored(path: pathlib.Path, value: Any, runs: int, scenario: Scenario) -> Measurements | None:
-    """The measurements in a value of a file; None where none are of this run, which is then said."""
-    measured = None if value is None else reading.from_json(value, runs, scenario)
-    if value is not None and measured is None:
-        print(
-            f"jaxcil: {path} does not hold what can be measured of {runs} seeds, {scenario.num_tasks} tasks and "
-            f"{scenario.num_classes} classes; it will be made again",
-            file=sys.stderr,
-            flush=True,
-        )
-    return measured
-
-
-def _of_no_reading(phase: Phase) -> bool:
-    return not isinstance(phase, Fit) or phase.reading is None
-
-
-def _setup(settings: Settings, benchmark: Benchmark, tasks: list[Task]) -> Setup:
+def setup_of(settings: Settings, benchmark: Benchmark, tasks: list[Task]) -> Setup:
     """What a maker receives."""
     own, scenario = settings.training, benchmark.scenario
     unit = 1 if own.epochs is None else max(1, len(whole(tasks[0].rows)) // own.batch_size)

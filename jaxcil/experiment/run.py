@@ -10,7 +10,8 @@ A workdir holds
     extractors/VARIANT.safetensors  what is frozen of them
     heads/VARIANT-HEAD/          the newest states of a head, while it is at its tasks
     heads/VARIANT-HEAD.json      what was measured of all seeds
-    learners/VARIANT-LEARNER/    the same, and the final state, of a learner that keeps training
+    learners/first-LEARNER.safetensors  states after the first task, which several variants share
+    learners/VARIANT-LEARNER/    what was measured, and the final state, of a learner that keeps training
     results.json results.csv confusion.npz auxiliary.json auxiliary.png timing.json report.html accuracy.png
     tensorboard/                 curves of the trainings; they carry times, and nothing reads them
 
@@ -27,7 +28,7 @@ from typing import Any
 
 from jaxcil.evaluation.reports import curves, page
 from jaxcil.evaluation.reports import results as reported
-from jaxcil.experiment import auxiliary, growth, lanes, results
+from jaxcil.experiment import auxiliary, growth, lanes, measuring, results
 from jaxcil.experiment.auxiliary import AuxiliaryImages
 from jaxcil.experiment.benchmark import content, load_benchmark
 from jaxcil.experiment.fields import Settings
@@ -92,7 +93,9 @@ def run(
         readings = measured.setdefault(lane, {})
         for number, seeds in enumerate(groups):
             surroundings.watch = _watch(workdir, f"{lane.label}{suffix(groups, number)}")
-            for name, of_group in lanes.measured(lane, learner, seeds, suffix(groups, number), place).items():
+            for name, of_group in measuring.measured(
+                lane, learner, seeds, suffix(groups, number), place
+            ).items():
                 of_reading = readings.setdefault(name, {})
                 of_reading |= {seed: (of_group, index) for index, seed in enumerate(seeds)}
     return _finished(settings, workdir, benchmark, pool, extra, measured)

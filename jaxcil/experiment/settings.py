@@ -45,15 +45,16 @@ def resolve(config: Any, outside: tuple[str, ...] = ()) -> Settings:
 
 
 def lanes(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """(variant, learner) of each lane, in the order of results; by default all that differ from plain."""
-    if not settings.lanes:
-        return tuple(
-            (variant, learner)
-            for learner in settings.learners
-            for variant in settings.variants
-            if VARIANTS[variant].kinds != PAST or learner not in LEARNERS or LEARNERS[learner].keeps_training
-        )
-    return tuple(tuple(lane.split("/", 1)) for lane in settings.lanes)  # type: ignore[misc]
+    """(variant, learner) of each lane, in the order of results: all that differ from plain, or those that are named."""
+    named = {tuple(lane.split("/", 1)) for lane in settings.lanes}
+    variants, learners = ({pair[place] for pair in named} for place in (0, 1))
+    return tuple(
+        (variant, learner)
+        for learner in settings.learners
+        for variant in settings.variants
+        if VARIANTS[variant].kinds != PAST or learner not in LEARNERS or LEARNERS[learner].keeps_training
+        if (variant, learner) in named or variant not in variants or learner not in learners
+    )
 
 
 def inert(settings: Settings) -> dict[str, str]:
@@ -70,6 +71,8 @@ def inert(settings: Settings) -> dict[str, str]:
         for name in settings.learner_options
         if name not in settings.learners
     }
+    if all(learner in LEARNERS and LEARNERS[learner].keeps_training for _, learner in lanes(settings)):
+        void["heads"] = "no learner of this run is frozen"
     if set(settings.learners) <= {DEFAULT}:
         reason = "no learner of this run keeps training"
         void |= {"later_training": reason, "memory": reason}
@@ -122,12 +125,18 @@ def _check_names(settings: Settings, learners: tuple[str, ...]) -> None:
         if name not in learners:
             raise unknown_name("learner with options", name, learners)
     for lane in settings.lanes:
-        variant, _, learner = lane.partition("/")
-        if variant not in settings.variants or learner not in settings.learners:
-            raise InputError(
-                f"lanes has {lane!r}; expected VARIANT/LEARNER with one of variants ({', '.join(settings.variants)}) "
-                f"and one of learners ({', '.join(settings.learners)})"
-            )
+        variant, slash, learner = lane.partition("/")
+        if not slash:
+            raise InputError(f"lanes has {lane!r}; expected VARIANT/LEARNER")
+        if variant not in VARIANTS:
+            raise unknown_name("variant in lanes", variant, VARIANTS)
+        if learner not in learners:
+            raise unknown_name("learner in lanes", learner, learners)
+    if not lanes(settings):
+        raise InputError(
+            f"no variant of {', '.join(settings.variants)} goes with a learner of {', '.join(settings.learners)}; give "
+            "plain as well, a learner that keeps training for images of past classes, or other lanes"
+        )
 
 
 def _check_head_options(settings: Settings) -> None:
@@ -144,6 +153,8 @@ def _check_head_options(settings: Settings) -> None:
 def _check_signs(settings: Settings) -> None:
     """FeCAM would refuse the features itself, but after the training."""
     network = settings.training.network
+    if all(learner in LEARNERS and LEARNERS[learner].keeps_training for _, learner in lanes(settings)):
+        return  # no head is used
     for name in settings.heads:
         if HEADS[name].maker is not heads.fecam or network not in SIGNED:
             continue
@@ -183,6 +194,17 @@ def _check_stream(settings: Settings) -> None:
     changes = settings.training.augmentation
     if settings.stream == "random" and (changes.crop or changes.random_resized_crop):
         raise InputError("stream=random crops already; omit augmentation.crop and random_resized_crop")
+    named = {learner for _, learner in lanes(settings)}
+    training = sorted(name for name in named if name in LEARNERS and LEARNERS[name].keeps_training)
+    if training and len(settings.seeds) > 1:
+        raise InputError(
+            f"{', '.join(training)} choose other images with every seed, so a stream can serve one seed: give each of "
+            f"{', '.join(map(str, settings.seeds))} a workdir of its own, or omit stream"
+        )
+    if "real_past" in {variant for variant, _ in lanes(settings)}:
+        raise InputError(
+            "real_past mixes real images of past classes into batches, which a stream cannot; omit one"
+        )
     if settings.stream == "random" and set(NEED_SYNTHETIC) & set(settings.variants):
         raise InputError(
             "stream=random crops real images alone; with synthetic ones take stream=whole and "

@@ -24,7 +24,11 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet18_pycil": functools.partial(ResNet18, stem="pycil"),
     "resnet18_imagenet": functools.partial(ResNet18, stem="imagenet"),
 }
-SIGNED = ("resnet8_lucir", "resnet32_lucir", "resnet32_podnet")  # no ReLU at their end: features of both signs
+SIGNED = (
+    "resnet8_lucir",
+    "resnet32_lucir",
+    "resnet32_podnet",
+)  # no ReLU at their end: features of both signs
 OUTPUT_LAYERS = {"linear": Linear, "cosine": Cosine}
 DTYPES = ("float32", "bfloat16")
 

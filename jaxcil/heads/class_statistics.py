@@ -124,18 +124,6 @@ def rows_by_class(labels: Array, num_classes: int, size: int) -> Array:
     return jnp.where(real, order.at[places].get(mode="clip"), labels.shape[0])
 
 
-def unit_rows(x: Array) -> Array:
-    """Rows of x [..., D] scaled to length one; a row of zeros stays zero."""
-    return x / lengths(x)
-
-
-def lengths(x: Array) -> Array:
-    """Length of the rows of x [..., D], as [..., 1]; 1 of a row of zeros."""
-    square = jnp.square(x).sum(axis=-1, keepdims=True)
-    # Double where: the gradient of the root is finite at a row of zeros
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 1)
-
-
 def check_positive(name: str, value: Array | float, *, zero: bool = False) -> None:
     """Refuses a hyperparameter that is concrete and not > 0 (with `zero`: not >= 0) or not finite."""
     if isinstance(value, Tracer):

@@ -47,8 +47,8 @@ from jaxcil.heads.class_statistics import (
     rows_by_class,
     scored_rows,
     task_rows,
-    unit_rows,
 )
+from jaxcil.losses.unit import unit_rows
 
 MODES = ("per_class", "common", "diagonal", "ncm")
 FIRST_TASKS = ("mahalanobis", "classifier")

@@ -42,10 +42,10 @@ from jaxcil.heads.class_statistics import (
     rows_by_class,
     scored_rows,
     task_rows,
-    unit_rows,
 )
 from jaxcil.heads.linear_models import Ridge, Softmax, SupportVectors, linear_scores
 from jaxcil.heads.linear_svm import LARGEST
+from jaxcil.losses.unit import unit_rows
 
 SOURCES = {"official": "euclidean", "pycil": "cosine"}
 CLASSIFIERS = ("svm", "fc", "ridge")

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import InputError
-from jaxcil.heads.class_statistics import class_counts, one_hot, unit_rows
+from jaxcil.heads.class_statistics import class_counts, one_hot
 from jaxcil.heads.linear_svm import squared_hinge_svm
 from jaxcil.heads.ridge import gram_sums, ridge_weights
+from jaxcil.losses.unit import unit_rows
 
 MOMENTUM = 0.9
 

@@ -20,11 +20,10 @@ from jaxcil.errors import unknown_name
 from jaxcil.heads.class_statistics import (
     class_means,
     known_classes_only,
-    lengths,
     scored_rows,
     task_rows,
-    unit_rows,
 )
+from jaxcil.losses.unit import lengths, unit_rows
 
 METRICS = ("cosine", "euclidean")
 MEANS = ("features", "unit_features")

@@ -98,7 +98,8 @@ class FOSTER(LinearMethod):
         """Equation (1)."""
         del old
         classes = state.classes
-        divided = new.logits / state.own["weights"][None]
+        weights = class_balanced_weights(state.own["counts"], self._boosting_beta(state.own["task"]))
+        divided = new.logits / weights[None]
         own = classification(new._replace(logits=divided), batch, classes.trained)
         fresh = branches.newest_features(new, state.model, new.features.shape[1] // 2)
         alone = newest_logits(new.output, fresh)
@@ -109,12 +110,17 @@ class FOSTER(LinearMethod):
         terms = {"classification": own, "newest": newest, "distillation": kept}
         return own + newest + self.old_weight * kept, terms
 
+    def _boosting_beta(self, task: Array) -> Array:
+        beta = jnp.asarray(self.beta_boosting)
+        return beta[task - 1] if beta.ndim else beta
+
     def compression(
         self, new: Outputs, old: Outputs, batch: Batch, state: TrainState
     ) -> tuple[Array, dict[str, Array]]:
         """Equation (2)."""
         seen = state.classes.old | state.classes.new
-        losses = distillation(new.logits, old.logits, seen, self.temperature, weights=state.own["weights"])
+        weights = class_balanced_weights(state.own["counts"], self.beta_compression)
+        losses = distillation(new.logits, old.logits, seen, self.temperature, weights=weights)
         return steps.mean(losses, batch.distill), {}
 
 
@@ -155,14 +161,13 @@ def _classifier(output):
     return {"rows": {name: output["rows"][name] for name in ("weights", "bias")}, "shared": {}}
 
 
-def _class_weights(learner: Incremental, state: State, task: Task, beta: Array | float) -> Array:
-    """v [C], of the task's images and the exemplars of past classes."""
-    beta, total = jnp.asarray(beta), learner.columns
+def _class_counts(learner: Incremental, state: State, task: Task) -> Array:
+    """n [C] of the task's images and of the exemplars of past classes."""
+    total = learner.columns
     labels = jnp.where(task.rows < 0, total, jnp.asarray(task.labels)[task.rows])
     fresh = jnp.zeros(total, jnp.int32).at[labels].add(1, mode="drop")
     kept = jnp.pad((state.memory >= 0).sum(1, dtype=jnp.int32), (0, learner.other_classes))
-    counts = jnp.where(learner.masks(task).old, kept, fresh)
-    return class_balanced_weights(counts, beta[task.index - 1] if beta.ndim else beta)
+    return jnp.where(learner.masks(task).old, kept, fresh)
 
 
 def _without_newest(method: FOSTER, state: State, classes: Classes):
@@ -180,8 +185,8 @@ def _alone(learner: Incremental, state: State, begun: TrainState, task: Task) ->
 
 
 def _boosted(learner: Incremental, state: State, begun: TrainState, task: Task) -> TrainState:
-    weights = _class_weights(learner, state, task, learner.method.beta_boosting)
-    return begun._replace(own={"old": state.own["student"].output, "weights": weights})
+    own = {"old": state.own["student"].output, "counts": _class_counts(learner, state, task)}
+    return begun._replace(own={**own, "task": jnp.asarray(task.index, jnp.int32)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,8 +195,8 @@ class _BeginCompression:
 
     def __call__(self, learner: Incremental, state: State, task: Task, key: Array) -> TrainState:
         begun = self.inner(learner, state._replace(model=state.own["student"]), task, key)
-        weights = _class_weights(learner, state, task, learner.method.beta_compression)
-        return begun._replace(teacher=branches.only(state.model, 2), own={"weights": weights})
+        counts = _class_counts(learner, state, task)
+        return begun._replace(teacher=branches.only(state.model, 2), own={"counts": counts})
 
 
 def _end_compression(learner: Incremental, train_state: TrainState, state: State, task: Task) -> State:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import unknown_name
-from jaxcil.heads.class_statistics import check_positive, check_size, class_means, lengths, unit_rows
+from jaxcil.heads.class_statistics import check_positive, check_size, class_means
 from jaxcil.learners import fits, incremental, steps
 from jaxcil.learners.incremental import Classes, Incremental, Outputs, State, TrainState
 from jaxcil.learners.method import Method
@@ -32,6 +32,7 @@ from jaxcil.learners.replay import Replay, classification
 from jaxcil.learners.steps import Step
 from jaxcil.losses.distillation import cosine_distillation
 from jaxcil.losses.margin import margin_ranking
+from jaxcil.losses.unit import lengths, unit_rows
 from jaxcil.memory.exemplars import Exemplars
 from jaxcil.training.learner import AS_THEY_ARE, Batch, Fit, Phase, Setup, Task
 from jaxcil.training.optimizer import sgd
@@ -120,7 +121,7 @@ class LUCIR(Method):
         ranking = margin_ranking(
             cosines(new.output, new.features), batch.labels, classes.new, self.margin, self.hardest
         )
-        ranked = steps.mean(ranking, batch.classify * classes.old[batch.labels])
+        ranked = steps.mean(ranking, jnp.where(classes.old[batch.labels], batch.classify, 0))
         loss = own + self.less_forget * _growth(classes) * forgotten + self.margin_weight * ranked
         return loss, {"classification": own, "less_forget": forgotten, "margin_ranking": ranked}
 

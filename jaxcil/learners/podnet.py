@@ -21,6 +21,7 @@ The authors have two settings, by which classifier is meant to be read, and PyCI
 The codes hold every element of the gradient in [-5, 5] (not pycil) and keep the first learning rate for two epochs.
 """
 
+import functools
 from typing import Literal
 
 import flax.struct
@@ -29,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxcil.errors import unknown_name
-from jaxcil.heads.class_statistics import lengths, rows_by_class, unit_rows
+from jaxcil.errors import InputError, unknown_name
+from jaxcil.heads.class_statistics import check_positive, check_size, rows_by_class
 from jaxcil.learners import fits, incremental, steps
 from jaxcil.learners.incremental import Classes, Incremental, Outputs, Recipe, State, TrainState
 from jaxcil.learners.method import Method
@@ -38,7 +39,8 @@ from jaxcil.learners.published import Published, learner
 from jaxcil.learners.steps import Step
 from jaxcil.losses.distillation import cosine_distillation
 from jaxcil.losses.margin import lsc
-from jaxcil.losses.pod import pod
+from jaxcil.losses.pod import POOLINGS, pod
+from jaxcil.losses.unit import lengths, unit_rows
 from jaxcil.memory.exemplars import Exemplars
 from jaxcil.training.learner import AS_THEY_ARE, Batch, Fit, Phase, Setup, Task
 from jaxcil.training.optimizer import sgd
@@ -146,7 +148,13 @@ class PODNet(Method):
     def loss(
         self, new: Outputs, old: Outputs, batch: Batch, state: TrainState
     ) -> tuple[Array, dict[str, Array]]:
-        """Equation (2)."""
+        """Equation (2).
+
+        Raises:
+          InputError: the network sows no maps.
+        """
+        if not new.maps:
+            raise InputError("podnet compares maps: its network must sow them, as stage_1, stage_2, ...")
         own = self._classification(new, batch, state.classes)
         flat = steps.mean(cosine_distillation(new.features, old.features), batch.distill)
         spatial = steps.mean(pod(new.maps, old.maps, self.pooling), batch.distill)
@@ -203,6 +211,7 @@ IMPRINT = Fit("imprinting", fits.task_rows, _imprint)
 BALANCED_EXEMPLARS = Fit("exemplars", fits.task_rows, _remember_equally)
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))  # one program for all tasks
 def centres_of_classes(
     features: Array, labels: Array, num_classes: int, size: int, count: int, key: Array | None
 ) -> Array:
@@ -219,7 +228,6 @@ def centres_of_classes(
     rows = rows_by_class(labels, num_classes, size)
     real = rows < labels.shape[0]
 
-    @jax.jit
     def of_class(rows: Array, real: Array, draw: Array) -> Array:
         points = features.at[rows].get(mode="fill", fill_value=0)
         order = jnp.argsort(jnp.where(real, draw, jnp.inf))
@@ -272,10 +280,18 @@ def podnet(
       balanced_learning_rate: of it; none: the preset's, 0.005 on a cosine for pycil and 0.05 for the others.
 
     Raises:
-      InputError: an unknown preset.
+      InputError: an unknown preset or pooling, or a number out of its range.
     """
     if preset not in PRESETS:
         raise unknown_name("preset of podnet", preset, PRESETS)
+    if pooling not in POOLINGS:
+        raise unknown_name("pooling of podnet", pooling, POOLINGS)
+    check_size("proxies of podnet", proxies)
+    check_size("balanced_epochs of podnet", balanced_epochs)
+    check_positive("flat of podnet", flat, zero=True)
+    for name, value in (("spatial", spatial), ("balanced_learning_rate", balanced_learning_rate)):
+        if value is not None:
+            check_positive(f"{name} of podnet", value, zero=True)
     port = preset == "pycil"
     method = PODNet(
         flat=flat,

@@ -74,7 +74,9 @@ def load(
       InputError: the run has no such learner, variant or seed, or is not done with it; or a file is damaged.
     """
     run = pathlib.Path(run)
-    groups = record.read_kept_json(run / "seeds.json", "Give the workdir of a finished run.")
+    groups = record.read_kept_json(run / "seeds.json", "Bring back the file that was written.")
+    if groups is None:
+        raise InputError(f"{run} is no workdir of `jaxcil run`: it has no seeds.json")
     seed = groups[0][0] if seed is None else seed
     number = next((n for n, group in enumerate(groups) if seed in group), None)
     if number is None:

@@ -9,6 +9,7 @@ code does.
 import flax.struct
 from jax import Array
 
+from jaxcil.heads.class_statistics import check_positive
 from jaxcil.learners import fits, steps
 from jaxcil.learners.incremental import Incremental, Outputs, State, TrainState
 from jaxcil.learners.method import LinearMethod
@@ -82,4 +83,5 @@ def wa(setup: Setup, *, temperature: Array | float = 2.0) -> Incremental:
       setup: of the run.
       temperature: of the distillation, > 0.
     """
+    check_positive("temperature of wa", temperature)
     return learner(setup, WA(temperature), PUBLISHED, Exemplars(per_class=20))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxcil.heads.class_statistics import unit_rows
+from jaxcil.losses.unit import unit_rows
 
 
 def distillation(

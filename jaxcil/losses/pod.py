@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array
 
-from jaxcil.heads.class_statistics import lengths, unit_rows
+from jaxcil.losses.unit import lengths, unit_rows
 
 POOLINGS = ("spatial", "width", "height", "gap", "channels", "pixels")
 

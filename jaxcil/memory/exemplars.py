@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxcil.heads.class_statistics import rows_by_class, unit_rows
+from jaxcil.heads.class_statistics import rows_by_class
+from jaxcil.losses.unit import unit_rows
 from jaxcil.memory.herding import herding
 
 RULES = ("icarl", "pycil", "random", "all")

@@ -14,6 +14,7 @@ mu is not scaled to length one again. The two rules share only a part of their l
 arXiv:1611.07725, algorithm 4; in it the pick of (2) is written over all images.
 """
 
+import functools
 from typing import Literal
 
 import jax
@@ -21,7 +22,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.heads.class_statistics import class_bound, task_rows, unit_rows
+from jaxcil.heads.class_statistics import class_bound, task_rows
+from jaxcil.losses.unit import unit_rows
 
 MAX_ROUNDS = 1000
 RULES = ("icarl", "pycil")
@@ -61,6 +63,11 @@ def herding(
     like = jax.ShapeDtypeStruct((num_classes, *features.shape[1:]), features.dtype)
     features = task_rows(features, labels, like=like)
     size = class_bound(labels, images_per_class) or labels.shape[0]
+    return _picked(features, labels, num_classes, size, exemplars, rule)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))  # one program for all tasks
+def _picked(features: Array, labels: Array, num_classes: int, size: int, exemplars: int, rule: str) -> Array:
     pick = {"icarl": _with_repeats, "pycil": _without_repeats}[rule]
 
     def of_class(label: Array) -> Array:

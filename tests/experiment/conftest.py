@@ -9,6 +9,8 @@ from jaxcil.cli.arguments import parse
 from jaxcil.data import datasets
 
 SMALL = (
+    "variants=plain,future_proof,real_future",
+    "learners=frozen,",
     "scenario.first_classes=4",
     "scenario.classes_per_task=4",
     "seeds=3,5",

@@ -44,10 +44,12 @@ def test_streamed_images_have_the_labels_and_the_order_of_resident_ones(benchmar
         np.testing.assert_array_equal(3 - blocks[0][:, 0, 0, 0] // 10, one.labels)  # the order is reversed
 
 
-def test_blocks_of_some_rows_are_filled_up_to_a_multiple(benchmark_of):
+def test_blocks_are_of_one_size_whatever_the_rows_filled_up_to_a_multiple(benchmark_of):
     for benchmark in (benchmark_of(), benchmark_of(stream="whole", image_size=8)):
-        (block,) = benchmark.train.blocks(np.array([9, 2, 20]), 8, multiple=4)
-        assert block[:, 0, 0, 0].tolist() == [12, 2, 26, 0]
+        (block,) = benchmark.train.blocks(np.array([9, 2, 20]), 8, multiple=5)
+        assert block[:3, 0, 0, 0].tolist() == [12, 2, 26]
+        assert len(block) == -(-len(benchmark.train.labels) // 5) * 5
+        assert not block[3:].any()
 
 
 def test_a_tenth_of_the_training_images_can_take_the_place_of_the_test_images(benchmark_of):

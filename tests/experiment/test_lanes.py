@@ -42,7 +42,7 @@ def settings_of(**changes):
 def setup_of(images_per_class=4, **changes):
     """What a maker gets."""
     benchmark = benchmark_of(images_per_class)
-    return lanes._setup(
+    return lanes.setup_of(
         settings_of(**changes), benchmark, ImagePool(benchmark, None).tasks(VARIANTS["plain"])
     )
 

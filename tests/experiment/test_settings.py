@@ -70,10 +70,10 @@ REFUSED = [
     ({"heads": ("ncm", "ncm")}, "heads names one twice: ncm, ncm"),
     ({"seeds": (0, 1, 0)}, "seeds names one twice: 0, 1, 0"),
     ({"lanes": ("plain",)}, "lanes has 'plain'; expected VARIANT/LEARNER"),
-    (
-        {"lanes": ("known_classes/frozen",)},
-        "lanes has 'known_classes/frozen'; expected .*plain, future_proof",
-    ),
+    ({"lanes": ("known_clases/frozen",)}, "no variant in lanes 'known_clases'.*Did you mean 'known_classes'"),
+    ({"lanes": ("plain/icral",)}, "no learner in lanes 'icral'.*Did you mean 'icarl'"),
+    ({"variants": ("sddr",)}, "no variant of sddr goes with a learner of frozen"),
+    ({"learner_options": {"icarl": {"loss": 3}}}, "learner_options.icarl.loss must be like its default 'ce'"),
     ({"head_options": {"nmc": {}}}, "no head with options 'nmc'"),
     ({"learner_options": {"freezing": {}}}, "no learner with options 'freezing'"),
     ({"head_options.fecam": {"gama1": 1.0}}, "no option of fecam 'gama1'.*'gamma1'"),
@@ -150,7 +150,34 @@ def test_lanes_are_every_variant_with_every_learner_unless_they_are_named():
         ("plain", "mine"),
         ("real_future", "mine"),
     )
-    assert lanes(settings_of(**both, lanes=("plain/mine",))) == (("plain", "mine"),)
+    named = ("plain/frozen", "plain/mine", "real_future/mine")
+    assert lanes(settings_of(**both, lanes=named)) == (
+        ("plain", "frozen"),
+        ("plain", "mine"),
+        ("real_future", "mine"),
+    )
+
+
+def test_a_variant_or_learner_that_no_lane_names_goes_with_all():
+    both = {"outside": ("mine",), "learners": ("frozen", "mine"), "variants": ("plain", "real_future")}
+    one = lanes(settings_of(**both, lanes=("plain/mine",)))  # names neither real_future nor frozen
+    assert one == (
+        ("plain", "frozen"),
+        ("real_future", "frozen"),
+        ("plain", "mine"),
+        ("real_future", "mine"),
+    )
+
+
+def test_variants_of_past_classes_go_with_learners_that_keep_training_alone():
+    fields = {"learners": ("frozen", "icarl"), "variants": ("plain", "sddr", "future_proof_sddr")}
+    assert lanes(settings_of(**fields)) == (
+        ("plain", "frozen"),
+        ("future_proof_sddr", "frozen"),
+        ("plain", "icarl"),
+        ("sddr", "icarl"),
+        ("future_proof_sddr", "icarl"),
+    )
 
 
 # (what is set, the fields that the sentences name)

@@ -6,6 +6,7 @@ import numpy as np
 import trajectory
 
 from jaxcil.learners import der, foster
+from jaxcil.losses.balance import class_balanced_weights
 
 
 class Branched:
@@ -206,7 +207,8 @@ class FOSTERFollower(Branched):
         for kind in ("boosting", "compression"):
             if phase.name == kind:
                 there = self.recorded.arrays[f"t{task.index}/per_cls_weights_{kind}"]
-                ours = state.own["weights"][: self.seen]
+                beta = getattr(self.learner.method, f"beta_{kind}")
+                ours = class_balanced_weights(state.own["counts"], beta)[: self.seen]
                 self.differences.compare(f"t{task.index}/per_cls_weights_{kind}", ours, there)
         super().after_training(phase, task, state)
 

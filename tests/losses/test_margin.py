@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcil.heads.class_statistics import unit_rows
 from jaxcil.losses.margin import lsc, lsc_of_the_paper, margin_ranking
+from jaxcil.losses.unit import unit_rows
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes", "x64")
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

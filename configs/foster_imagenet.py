@@ -1,0 +1,30 @@
+"""FOSTER on ImageNet (Wang et al., ECCV 2022).
+
+jaxcil run --config=configs/foster_imagenet.py --workdir=runs/foster_imagenet
+
+ResNet-18; 200 epochs first, 170 of boosting and 130 of compression in later tasks.
+
+ImageNet-Subset of LUCIR (that of PODNet and DER: --config.classes=imagenet100_podnet), 50 classes first, 5 per task;
+all of ImageNet: --config.classes=none --config.scenario.first_classes=500 --config.scenario.classes_per_task=50 with
+--config.memory.per_class=20. Images are streamed; exemplars depend on the seed, so each seed has a workdir. SDDR too:
+--config.synthetic.path=SET --config.variants=plain,sddr --config.stream=whole --config.image_size=256 with
+--config.training.augmentation.random_resized_crop=True.
+"""
+
+from ml_collections import ConfigDict
+
+from jaxcil.experiment.settings import defaults
+
+
+def get_config() -> ConfigDict:
+    config = defaults()
+    config.dataset = "imagenet2012"
+    config.classes = "imagenet100_lucir"
+    config.image_size, config.stream = 224, "random"
+    config.seeds = (0,)
+    config.variants = ("plain",)
+    config.scenario.update(first_classes=50, classes_per_task=5, class_order="lucir")
+    config.learners = ("foster",)
+    config.training.update(network="resnet18_imagenet", epochs=200)
+    config.training.augmentation.update(flip=True, brightness=63 / 255, policy="autoaugment")
+    return config.lock()
