@@ -109,11 +109,14 @@ def pytest_runtest_teardown(item, nextitem):
 
 # Files of a minute or so each come first, or one worker would end long after the other
 LONGEST = (
+    "test_every_learner.py",
+    "test_trajectories.py",
     "test_growth.py",
     "test_kill.py",
     "test_generate_kills.py",
     "test_flops.py",
     "test_run.py",
+    "test_trained_learners.py",
     "test_interruption.py",
     "test_pipeline.py",
     "test_objectives.py",
