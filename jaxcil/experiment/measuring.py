@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -141,8 +142,12 @@ def _trained_on(
     done = _all_stored(path, names, len(seeds), benchmark.scenario)
     if done:
         return done
-    measure = reading.measure(
-        learner, benchmark, lambda state, run, task: _of_seen(learner, state, benchmark, task)
+    measure = _timed(
+        reading.measure(
+            learner, benchmark, lambda state, run, task: _of_seen(learner, state, benchmark, task)
+        ),
+        f"learner {lane.label}",
+        place,
     )
     with place.timing.of(f"learner {lane.label}"):
         states = training.initial_states(learner, run_keys, benchmark.shape)
@@ -169,6 +174,21 @@ def _trained_on(
     record.write_checked_json(path, {name: reading.to_json(value) for name, value in done.items()})
     shutil.rmtree(folder / "states", ignore_errors=True)
     return done
+
+
+def _timed(measure: Callable[..., Any], name: str, place: Workplace) -> Callable[..., Any]:
+    """The same, which also notes how long each task took, its measurement included."""
+    start = time.perf_counter()
+
+    def after_task(measured: Any, task: Task, states: list[Any]) -> Any:
+        nonlocal start
+        measured = measure(measured, task, states)
+        now = time.perf_counter()
+        place.timing.add(f"{name}, task {task.index}", now - start)
+        start = now
+        return measured
+
+    return after_task
 
 
 def _first_task(

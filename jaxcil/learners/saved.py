@@ -47,9 +47,10 @@ def save(
         name: getattr(setup, name)
         for name in ("num_classes", "other_classes", "task_sizes", "image_shape", "images_per_class")
     }
-    record.write_checked_json(
-        folder / DESCRIPTION, {**description, "setup": numbers, "class_names": list(class_names)}
-    )
+    memory = getattr(states, "memory", None)  # rows of images that are kept, of each run
+    kept = 0 if memory is None else int((np.asarray(memory) >= 0).sum() // len(memory))
+    about = {**description, "setup": numbers, "class_names": list(class_names), "exemplars": kept}
+    record.write_checked_json(folder / DESCRIPTION, about)
     saved.save_states(folder / STATE, states)
 
 

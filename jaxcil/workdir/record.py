@@ -286,8 +286,12 @@ class Timing:
         try:
             yield
         finally:
-            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
-            write_checked_json(self._path, self.seconds)
+            self.add(stage, time.perf_counter() - start)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Adds to what a stage has taken so far."""
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 3)
+        write_checked_json(self._path, self.seconds)
 
 
 def _checksum_path(path: pathlib.Path) -> pathlib.Path:

@@ -129,6 +129,7 @@ def _of_single_run(run: FinishedRun) -> dict[str, Any]:
         "confusion": _confusion(run),
         "auxiliary": _auxiliary(run),
         "seconds": {stage: _duration(value) for stage, value in seconds.items()},
+        "memory": _memory(pathlib.Path(run.folder)),
         "classes": ", ".join(map(str, run.results["class_names"])),
         "versions": run.results["versions"],
         "config": json.dumps(run.results["config"], indent=2),
@@ -183,6 +184,20 @@ def _auxiliary(run: FinishedRun) -> dict[str, Any] | None:
         "sheet": inline(sheet.read_bytes()) if sheet.exists() else None,
         "variants": variants,
     }
+
+
+def _memory(folder: pathlib.Path) -> dict[str, str]:
+    """What the learners of a run keep of past images after the last task, by lane."""
+    words = {}
+    for path in sorted(folder.glob("learners/*/learner.json")):
+        about = record.read_result(path)
+        height, width = about["setup"]["image_shape"]
+        if about["exemplars"]:
+            megabytes = about["exemplars"] * height * width * 3 / 1e6
+            words[path.parent.name] = f"{about['exemplars']:,} exemplars, {megabytes:.2f} MB of pixels"
+        else:
+            words[path.parent.name] = "no exemplars"
+    return words
 
 
 def _by_class(images: Mapping[str, int]) -> str:
