@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 FIELDS = (
     *(
         "seeds=0",
@@ -22,18 +24,26 @@ FIELDS = (
     ),
     "synthetic.shard_size=10",
 )
-STAGES = (
+FROZEN = (
     "synthetic/synthetic-train.array_record-00001.json",  # generation: two shards of ten are complete
     "extractors/future_proof/1/SHA256SUMS",  # training: one chunk of four is kept
     "heads/future_proof-ncm.json",  # heads: one of two is done
 )
+LEARNER = ("learners=icarl,", "variants=plain,sddr", "later_training.steps=10", "memory.per_class=2")
+# States of the third task: in its training, after it, so that exemplars are being chosen, and in the next training
+KEPT = tuple(f"learners/sddr-icarl/states/{number}/SHA256SUMS" for number in (4, 6, 7))
 
 
-def test_a_run_killed_at_three_stages_ends_in_the_same_results(tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [(("learners=frozen,",), FROZEN), pytest.param(LEARNER, KEPT, marks=pytest.mark.slow)],
+    ids=["frozen", "icarl"],
+)
+def test_a_run_killed_at_three_stages_ends_in_the_same_results(changes, stages, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
 
     def command(workdir):
-        fields = [f"--config.{field}" for field in (*FIELDS, f"data_dir={tmp_path / 'tfds'}")]
+        fields = [f"--config.{field}" for field in (*FIELDS, *changes, f"data_dir={tmp_path / 'tfds'}")]
         return [
             sys.executable,
             "-m",
@@ -45,7 +55,7 @@ def test_a_run_killed_at_three_stages_ends_in_the_same_results(tmp_path):
         ]
 
     subprocess.run(command("whole"), env=environment, check=True, capture_output=True)
-    for stage in STAGES:
+    for stage in stages:
         process = subprocess.Popen(
             command("killed"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

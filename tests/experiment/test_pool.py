@@ -138,3 +138,18 @@ def test_streams_of_real_images_alone_need_no_auxiliary_ones(streamed):
     shown = pool.batches(task, [Part(np.append(whole(task.rows), -1), 4)], 3, mesh)(0, 3)
     assert shown.images.shape == (3, 4, 8, 8, 3)
     assert not shown.auxiliary.any()
+
+
+def test_a_streamed_batch_of_a_later_task_has_exemplars_and_synthetic_images_of_past_classes(streamed):
+    past = EXTRA._replace(labels=np.array([0, 0, 0, 1, 1, 1], np.int32))
+    pool = ImagePool(streamed, past, "whole")
+    task = pool.tasks(VARIANTS["sddr"])[1]
+    exemplars = np.array([np.flatnonzero(pool.labels.real == label)[0] for label in (0, 1)] + [-1, -1])
+    parts = [Part(np.concatenate([task.rows, exemplars]), 4), Part(task.auxiliary, 2)]
+    chunk = pool.batches(task, parts, 8, meshes.training_mesh(1, batch_size=6))
+    images, labels, auxiliary = chunk(0, 8)
+    assert auxiliary.sum(1).tolist() == [2] * 8
+    assert set(labels[auxiliary].tolist()) == {0, 1}
+    np.testing.assert_array_equal(3 - images[~auxiliary][:, 0, 0, 0] // 10, labels[~auxiliary])
+    of_epoch = labels[:4][~auxiliary[:4]]  # 14 new images and two exemplars
+    assert np.bincount(of_epoch, minlength=4).tolist() == [1, 1, 7, 7]

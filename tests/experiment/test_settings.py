@@ -73,6 +73,20 @@ REFUSED = [
     ({"lanes": ("known_clases/frozen",)}, "no variant in lanes 'known_clases'.*Did you mean 'known_classes'"),
     ({"lanes": ("plain/icral",)}, "no learner in lanes 'icral'.*Did you mean 'icarl'"),
     ({"variants": ("sddr",)}, "no variant of sddr goes with a learner of frozen"),
+    (
+        {"stream": "whole", "image_size": 8, "learners": ("icarl",)},
+        "icarl choose other images with every seed, so a stream can serve one seed",
+    ),
+    (
+        {
+            "stream": "whole",
+            "image_size": 8,
+            "learners": ("icarl",),
+            "seeds": (0,),
+            "variants": ("plain", "real_past"),
+        },
+        "real_past mixes real images of past classes into batches, which a stream cannot",
+    ),
     ({"learner_options": {"icarl": {"loss": 3}}}, "learner_options.icarl.loss must be like its default 'ce'"),
     ({"head_options": {"nmc": {}}}, "no head with options 'nmc'"),
     ({"learner_options": {"freezing": {}}}, "no learner with options 'freezing'"),
