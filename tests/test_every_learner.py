@@ -29,6 +29,7 @@ from jaxcil.learners.podnet import podnet
 from jaxcil.learners.replay import replay
 from jaxcil.learners.sddr import sddr
 from jaxcil.learners.wa import wa
+from jaxcil.parallel import mesh as meshes
 from jaxcil.training import loop, tasks
 from jaxcil.training.checkpoint import Checkpoints
 from jaxcil.training.learner import Batch, Training
@@ -293,6 +294,31 @@ def test_a_step_is_right_for_a_batch_of_any_size(learner, small_run):
 
     once, twice = after(rows), after(np.concatenate([rows, rows]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), once, twice)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KEEP_TRAINING)
+def test_four_devices_train_what_one_trains(name, small_run, monkeypatch):
+    later = LaterTrainingSettings(steps=2, learning_rate=0.05, batch_size=8)
+    learner = KEEP_TRAINING[name](small_run.setup(batch_size=8, later_training=later))
+
+    def trained():
+        return small_run.learn(learner, count=2, surroundings=tasks.Surroundings(2))[0][0]
+
+    several, training_mesh = trained(), meshes.training_mesh
+    assert training_mesh(batch_size=8).size == 4
+    one_device = functools.partial(training_mesh, devices=jax.devices()[:1])
+    monkeypatch.setattr(
+        meshes,
+        "training_mesh",
+        lambda runs=1, batch_size=None, resident=0: one_device(runs, batch_size=batch_size),
+    )
+    for a, b in zip(*map(jax.tree.leaves, (several, trained())), strict=True):
+        if a.dtype == jnp.float32:
+            largest = max(1e-2, np.abs(np.asarray(b)).max(initial=0))
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-3 * largest)
+        else:
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", KEEP_TRAINING)

@@ -73,13 +73,21 @@ def exemplars(setup: Setup, published: Exemplars) -> Exemplars | None:
     """The memory of a run; None where the settings leave none.
 
     Raises:
-      InputError: both sizes are given.
+      InputError: both sizes are given, or a total that leaves a class without any.
     """
     own = setup.memory
     if own.per_class is not None and own.total is not None:
         raise InputError(f"give memory.per_class or memory.total, not both; got {own.per_class}, {own.total}")
+    if own.total and own.total < setup.num_classes:
+        raise InputError(
+            f"memory.total must be at least 1 for each of {setup.num_classes} classes, or 0; got {own.total}"
+        )
     sizes = {"per_class": published.per_class, "total": published.total}
     if own.per_class is not None or own.total is not None:
-        sizes = {"per_class": own.per_class, "total": own.total}
+        if own.total and own.total < setup.num_classes:
+        raise InputError(
+            f"memory.total must be at least 1 for each of {setup.num_classes} classes, or 0; got {own.total}"
+        )
+    sizes = {"per_class": own.per_class, "total": own.total}
     kept = Exemplars(**sizes, rule=own.rule or published.rule)
     return kept if max(map(kept.quota, np.cumsum(setup.task_sizes))) else None

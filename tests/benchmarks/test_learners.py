@@ -8,6 +8,7 @@ from jaxcil.cli import benchmark
 from jaxcil.errors import InputError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", learners.LEARNERS)
 def test_without_torch_the_step_is_timed_and_no_ratio_is_reported(name, monkeypatch):
     monkeypatch.setattr(torch_resnet, "missing", lambda: True)

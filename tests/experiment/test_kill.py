@@ -34,9 +34,10 @@ LEARNER = ("learners=icarl,", "variants=plain,sddr", "later_training.steps=10", 
 KEPT = tuple(f"learners/sddr-icarl/states/{number}/SHA256SUMS" for number in (4, 6, 7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "stages"),
-    [(("learners=frozen,",), FROZEN), pytest.param(LEARNER, KEPT, marks=pytest.mark.slow)],
+    [(("learners=frozen,",), FROZEN), (LEARNER, KEPT)],
     ids=["frozen", "icarl"],
 )
 def test_a_run_killed_at_three_stages_ends_in_the_same_results(changes, stages, tmp_path):

@@ -82,3 +82,14 @@ def test_a_damaged_state_is_named(run, make_config, tmp_path):
             learners.load(folder, "icarl")
     finally:
         path.write_bytes(content)
+
+
+@pytest.mark.slow
+def test_a_run_that_grows_by_sddr_gives_the_bytes_of_one_made_at_once(run, make_config, tmp_path):
+    folder, _ = run
+    experiment.run(make_config(*CHANGES, "variants=plain"), tmp_path)
+    before = (tmp_path / "learners" / "plain-icarl" / "state.safetensors").stat()
+    experiment.run(make_config(*CHANGES), tmp_path)
+    after = (tmp_path / "learners" / "plain-icarl" / "state.safetensors").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert (tmp_path / "results.json").read_bytes() == (folder / "results.json").read_bytes()

@@ -75,6 +75,13 @@ def test_two_sizes_of_a_memory_are_refused(small_run):
         icarl(small_run.setup(memory=MemorySettings(per_class=3, total=12)))
 
 
+def test_a_total_that_leaves_a_class_without_exemplars_is_refused(small_run):
+    with pytest.raises(
+        InputError, match=r"memory\.total must be at least 1 for each of 6 classes, or 0; got 5"
+    ):
+        icarl(small_run.setup(memory=MemorySettings(total=5)))
+
+
 def test_options_of_a_recipe_are_told_from_those_of_the_maker():
     own, recipe = divided({"temperature": 3.0, "epochs": 5, "milestones": ()}, ["temperature"])
     assert own == {"temperature": 3.0}
