@@ -84,10 +84,6 @@ def exemplars(setup: Setup, published: Exemplars) -> Exemplars | None:
         )
     sizes = {"per_class": published.per_class, "total": published.total}
     if own.per_class is not None or own.total is not None:
-        if own.total and own.total < setup.num_classes:
-        raise InputError(
-            f"memory.total must be at least 1 for each of {setup.num_classes} classes, or 0; got {own.total}"
-        )
     sizes = {"per_class": own.per_class, "total": own.total}
     kept = Exemplars(**sizes, rule=own.rule or published.rule)
     return kept if max(map(kept.quota, np.cumsum(setup.task_sizes))) else None
