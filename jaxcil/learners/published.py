@@ -84,6 +84,6 @@ def exemplars(setup: Setup, published: Exemplars) -> Exemplars | None:
         )
     sizes = {"per_class": published.per_class, "total": published.total}
     if own.per_class is not None or own.total is not None:
-    sizes = {"per_class": own.per_class, "total": own.total}
+        sizes = {"per_class": own.per_class, "total": own.total}
     kept = Exemplars(**sizes, rule=own.rule or published.rule)
     return kept if max(map(kept.quota, np.cumsum(setup.task_sizes))) else None
