@@ -7,9 +7,9 @@ alone. Average and last accuracy in the authors' repository, without pruning: 75
 the classes first and ten steps 72.8.
 
 SDDR on top, with a set of images of the 100 classes: --config.synthetic.path=SET
---config.variants=plain,sddr,real_past. Five or 25 steps: --config.scenario.classes_per_task=10, or 2; ten equal tasks:
---config.scenario.first_classes=10 --config.scenario.classes_per_task=10. Pixels are scaled to [-1, 1] in place of the
-mean and deviation of CIFAR-100.
+--config.variants=plain,sddr,real_past. Half of the classes first, and five, ten or 25 steps:
+--config.scenario.first_classes=50 --config.scenario.classes_per_task=10, 5 or 2. Pixels are scaled to [-1, 1] in place
+of the mean and deviation of CIFAR-100.
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,7 @@ jaxcil run --config=configs/foster_cifar100.py --workdir=runs/foster_cifar100
 
 ResNet-32; 200 epochs first, 170 of boosting and 130 of compression in later tasks, AutoAugment and Cutout. Average
 incremental accuracy that the authors report: 68.0; 70.1 with 10 classes per task, 72.9 with ten equal tasks, 2,000
-exemplars in all and ten betas (--config.memory.total=2000).
+exemplars in all and nine betas (--config.memory.total=2000).
 
 SDDR on top, with a set of images of the 100 classes: --config.synthetic.path=SET
 --config.variants=plain,sddr,real_past. Five or 25 steps: --config.scenario.classes_per_task=10, or 2; ten equal tasks:

@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.learners = ("lucir",)
     config.learner_options.lucir.update(less_forget=10.0, balanced=True, epochs=90, milestones=(30, 60))
     config.learner_options.lucir.weight_decay = 1e-4
-    config.training.update(network="resnet18_imagenet", epochs=90, schedule="step", milestones=(30, 60))
+    config.training.update(network="resnet18_lucir", epochs=90, schedule="step", milestones=(30, 60))
     config.training.weight_decay = 1e-4
     config.training.augmentation.flip = True
     return config.lock()

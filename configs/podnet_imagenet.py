@@ -28,6 +28,6 @@ def get_config() -> ConfigDict:
     config.learners = ("podnet",)
     config.learner_options.podnet.update(flat=10.0, spatial=8.0, balanced_learning_rate=0.01)
     config.learner_options.podnet.update(epochs=90, learning_rate=0.05, batch_size=64)
-    config.training.update(network="resnet18_imagenet", epochs=90, learning_rate=0.05, batch_size=64)
+    config.training.update(network="resnet18_lucir", epochs=90, learning_rate=0.05, batch_size=64)
     config.training.augmentation.update(flip=True, brightness=63 / 255)
     return config.lock()

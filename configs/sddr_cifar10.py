@@ -7,7 +7,8 @@ jaxcil run --config=configs/sddr_cifar10.py --config.dataset=CIFAR10 --config.sy
 IMAGES is a folder or an archive per class (CIFAKE's, say), CIFAR10 holds train/CLASS/*.png and test/CLASS/*.png or
 is `cifar10`. In every task a ResNet-8 takes 400 steps of 64 real images; in later ones 32 synthetic images of past
 classes come on top, so that plain and sddr have equal steps and equally many real images in each. 20 exemplars of each
-class are kept. The upper bound, real_past, has real images in the place of the synthetic ones.
+class are kept. PODNet adds 20 epochs on them; DER, in PyCIL's form, has a network per task. The upper bound, real_past,
+has real images in the place of the synthetic ones.
 """
 
 from ml_collections import ConfigDict
@@ -21,6 +22,7 @@ def get_config() -> ConfigDict:
     config.seeds = (0, 1, 2)
     config.variants = ("plain", "sddr", "real_past")
     config.learners = ("replay", "icarl", "lucir", "podnet", "wa", "der")
+    config.learner_options.der.form = "pycil"
     config.training.update(network="resnet8_lucir", steps=400, batch_size=64)
     config.training.augmentation.update(crop=4, flip=True)
     config.later_training.update(steps=400, batch_size=64)

@@ -14,7 +14,7 @@ import pytest
 from jaxcil import keys
 from jaxcil.data.augmentation.augmentation import to_float
 from jaxcil.errors import InputError
-from jaxcil.experiment.fields import LaterTrainingSettings
+from jaxcil.experiment.fields import LaterTrainingSettings, MemorySettings
 from jaxcil.learners.bic import bic
 from jaxcil.learners.der import der
 from jaxcil.learners.finetune import finetune
@@ -346,6 +346,41 @@ def test_sddr_of_it_sees_past_classes_keeps_none_of_their_images_and_predicts_no
     small_run.learn(learner, PAST, variant="sddr", measure=measure)
     most = 8 if name == "joint" else 3 if learner.learner.exemplars is not None else 0
     assert seen == [[most * (label < 2 * task + 2) for label in range(6)] for task in range(3)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("icarl", "podnet") else pytest.mark.slow)
+        for name in KEEP_TRAINING
+        if name
+        not in (
+            "finetune",
+            "lwf",
+            "joint",
+            "bic",
+        )  # which never have exemplars, always, or refuse to have none
+    ],
+)
+def test_without_exemplars_a_learner_has_its_own_output_alone(name, small_run):
+    learner = KEEP_TRAINING[name](small_run.setup(memory=MemorySettings(per_class=0)))
+    assert not any(reading.endswith("nme") for reading in learner.reading_names)
+    (state,), _ = small_run.learn(learner, FUTURE)
+    assert state.memory.shape == (6, 0)
+    images = to_float(jnp.asarray(small_run.pool(FUTURE).benchmark.test.images))
+    assert tuple(learner.readings(state, learner.features(state, images))) == learner.reading_names
+
+
+def test_joint_training_has_no_means_of_exemplars(small_run):
+    assert joint(small_run.setup()).reading_names == ("cnn",)
+
+
+def test_bias_correction_always_has_images_that_are_set_aside(small_run):
+    learner = bic(
+        small_run.setup(memory=MemorySettings(per_class=2)), aside=0.1
+    )  # 1.2 images for 4 old classes
+    (state,), _ = small_run.learn(learner)
+    assert (np.asarray(state.own["aside"]) >= 0).sum(1).tolist() == [1] * 6
 
 
 def test_an_image_labelled_with_a_class_that_has_not_been_seen_is_refused(small_run):

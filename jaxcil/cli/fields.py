@@ -171,7 +171,8 @@ def _list_from_text(name: str, text: str, inner: Any) -> tuple[Any, ...]:
         if value == text:
             raise InputError(f"{name} cannot be read as a Python list: {shown(text)}")
         return tuple(value) if isinstance(value, list | tuple) else (value,)
-    items = text.removesuffix(",").split(",") if text else []
+    text = text.removesuffix(",")
+    items = text.split(",") if text else []
     return tuple(from_text(f"{name}[{n}]", item.strip(), inner) for n, item in enumerate(items))
 
 

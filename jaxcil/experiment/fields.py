@@ -90,7 +90,9 @@ class LaterTrainingSettings:
 
     epochs: int | None = field(None, "passes over the images of a task", low=1, high=MOST)
     steps: int | None = field(None, "optimiser steps of a task, in place of epochs", low=1, high=MOST)
-    batch_size: int | None = field(None, "images per step", low=1, high=10**6)
+    batch_size: int | None = field(
+        None, "images per step; none, where steps are given: training.batch_size", low=1, high=10**6
+    )
     learning_rate: float | None = field(None, "the largest", low=0, high=1000)
     weight_decay: float | None = field(None, "of all trained parameters", low=0, high=1000)
     schedule: str | None = field(None, "of the learning rate", choices=SCHEDULES)

@@ -77,6 +77,11 @@ def make(lane: Lane, place: Workplace) -> Any:
             f"{lane.learner}: frozen_after must be 0 or None, got {learner.frozen_after}; a learner that freezes later "
             "keeps training until then, so leave it None"
         )
+    if settings.stream is not None and learner.frozen_after is None and len(settings.seeds) > 1:
+        raise InputError(
+            f"{lane.learner} may choose other images with every seed, so a stream can serve one seed; give each of "
+            f"{', '.join(map(str, settings.seeds))} a workdir of its own, or omit stream"
+        )
     future = settings.auxiliary.future
     fraction = future.batch_fraction
     if fraction is None and settings.stream is not None and "future" in VARIANTS[lane.variant].needs:

@@ -157,18 +157,19 @@ def _trained_on(
             shared = folder.with_name(f"first-{lane.learner}{suffix}")
             states, values = _first_task(learner, tasks, states, values, run_keys, measure, shared, place)
             first = 1
-        with Checkpoints(folder / "states") as store:
-            states, values = training.learn(
-                learner,
-                states,
-                tasks[first:],
-                place.pool,
-                run_keys,
-                place.surroundings,
-                measured=values,
-                measure=measure,
-                store=store,
-            )
+        if tasks[first:]:
+            with Checkpoints(folder / "states") as store:
+                states, values = training.learn(
+                    learner,
+                    states,
+                    tasks[first:],
+                    place.pool,
+                    run_keys,
+                    place.surroundings,
+                    measured=values,
+                    measure=measure,
+                    store=store,
+                )
     _keep(lane, folder, training.stacked(states), tasks, place)
     done = {name: Measurements(*values[name]) for name in names}
     record.write_checked_json(path, {name: reading.to_json(value) for name, value in done.items()})
@@ -177,7 +178,7 @@ def _trained_on(
 
 
 def _timed(measure: Callable[..., Any], name: str, place: Workplace) -> Callable[..., Any]:
-    """The same, which also notes how long each task took, its measurement included."""
+    """The same, which also notes how long each task took, its measurement included, since this call went on with it."""
     start = time.perf_counter()
 
     def after_task(measured: Any, task: Task, states: list[Any]) -> Any:

@@ -65,10 +65,12 @@ class ImagePool:
             for t, (own, added) in enumerate(zip(_padded(rows), _padded(others)))
         ]
 
-    def batches(self, task: Task, parts: Sequence[Part], steps: int, mesh: Any) -> Any:
+    def batches(
+        self, task: Task, parts: Sequence[Part], steps: int, mesh: Any, key: Array | None = None
+    ) -> Any:
         """All images as `Data`; of streamed ones, a function that reads batches."""
         if self._crop is not None:
-            return _streamed(self.benchmark, self._auxiliary, task, parts, steps, self._crop, mesh)
+            return _streamed(self.benchmark, self._auxiliary, task, parts, steps, self._crop, mesh, key)
         if self._images is None:
             images = jnp.asarray(self.benchmark.train.images)
             if self._auxiliary is not None:
@@ -150,6 +152,7 @@ def _streamed(
     steps: int,
     crop: streams.Crop,
     mesh: Any,
+    key: Array | None,
 ) -> Callable[[int, int], Data]:
     """The batches of a training whose real images are streamed, the same for all runs.
 
@@ -164,6 +167,7 @@ def _streamed(
       steps: of the training; no chunk is read ahead that begins after them.
       crop: of real training images.
       mesh: of the training; only the places of this process's devices are read.
+      key: of the batches; None: one that is no seed's, since each must train as it does alone.
 
     Returns:
       A function (first, count) -> batches of `Data`, [count, B', ...] on the host.
@@ -174,7 +178,7 @@ def _streamed(
     before, here = is_auxiliary[: mine.start], is_auxiliary[mine.start : mine.stop]
     reals = range((~before).sum(), (~before).sum() + (~here).sum())
     others = slice(before.sum(), before.sum() + here.sum())
-    key = keys.purpose_key(keys.root_key(0), "batches")  # not of a seed: each must train as it does alone
+    key = keys.purpose_key(keys.root_key(0) if key is None else key, "batches")
     real = len(benchmark.train.labels)
     stream = streams.Stream(
         benchmark.train.records,  # type: ignore[arg-type]

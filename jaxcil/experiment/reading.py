@@ -57,7 +57,9 @@ class FrozenFeatures:
             for run, rows in enumerate(of_runs):
                 _check_finite(rows, f"{kind} features, seed {run + 1} of {len(states)}")
 
-    def batches(self, task: Task, parts: Sequence[Part], steps: int, mesh: Any) -> Any:
+    def batches(
+        self, task: Task, parts: Sequence[Part], steps: int, mesh: Any, key: Array | None = None
+    ) -> Any:
         """A frozen learner does not train any more."""
         raise AssertionError("a learner that says it is frozen has a training after its frozen_after")
 

@@ -7,11 +7,11 @@ import numpy as np
 
 from jaxcil import heads
 from jaxcil.errors import InputError, unknown_name
-from jaxcil.experiment.fields import Settings, TrainingSettings
+from jaxcil.experiment.fields import LaterTrainingSettings, Settings, TrainingSettings
 from jaxcil.experiment.variants import NEED_SYNTHETIC, PAST, VARIANTS
 from jaxcil.extractors.by_name import SIGNED
 from jaxcil.heads.by_name import HEADS, default_options, make_head
-from jaxcil.learners.by_name import DEFAULT, LEARNERS, check_options
+from jaxcil.learners.by_name import DEFAULT, LEARNERS, RECIPE, check_options
 from jaxcil.workdir import settings as fields
 
 
@@ -36,7 +36,9 @@ def resolve(config: Any, outside: tuple[str, ...] = ()) -> Settings:
     for name, options in settings.learner_options.items():
         if name in LEARNERS and name not in outside:
             check_options(name, options)
+            _check_recipe(name, options)
     _check_training(settings.training)
+    _check_later(settings)
     _check_signs(settings)
     _check_auxiliary(settings)
     if settings.stream is not None:
@@ -53,6 +55,7 @@ def lanes(settings: Settings) -> tuple[tuple[str, str], ...]:
         for learner in settings.learners
         for variant in settings.variants
         if VARIANTS[variant].kinds != PAST or learner not in LEARNERS or LEARNERS[learner].keeps_training
+        if not (VARIANTS[variant].one_loss and learner in LEARNERS and not LEARNERS[learner].distils)
         if (variant, learner) in named or variant not in variants or learner not in learners
     )
 
@@ -72,10 +75,16 @@ def inert(settings: Settings) -> dict[str, str]:
         if name not in settings.learners
     }
     if all(learner in LEARNERS and LEARNERS[learner].keeps_training for _, learner in lanes(settings)):
-        void["heads"] = "no learner of this run is frozen"
+        reason = "no learner of this run is frozen"
+        own = ("training.classifier", "training.label_smoothing", "training.average_decay")
+        void |= dict.fromkeys(("heads", "head_options", *own), reason)
     if set(settings.learners) <= {DEFAULT}:
         reason = "no learner of this run keeps training"
         void |= {"later_training": reason, "memory": reason}
+    elif all(LEARNERS[name].memory is False for name in settings.learners if name in LEARNERS) and (
+        set(settings.learners) <= set(LEARNERS)
+    ):
+        void["memory"] = "no learner of this run chooses exemplars"
     drawing = [f"synthetic.{item.name}" for item in dataclasses.fields(settings.synthetic)]
     if not named & set(NEED_SYNTHETIC):
         reason = (
@@ -104,7 +113,17 @@ def without_effect(settings: Settings) -> list[str]:
         names = [name for name in changed if name == prefix or name.startswith(f"{prefix}.")]
         if names and "_options." not in prefix:
             reasons.setdefault(reason, []).extend(names)
-    return [f"{', '.join(names)}: without effect, since {reason}" for reason, names in reasons.items()]
+    sentences = [f"{', '.join(names)}: without effect, since {reason}" for reason, names in reasons.items()]
+    run = lanes(settings)
+    for lane in settings.lanes:
+        if tuple(lane.split("/", 1)) not in run:
+            sentences.append(
+                f"lane {lane}: not run, since variants and learners do not have it, or it is plain again"
+            )
+    for learner in settings.learners:
+        if learner not in {name for _, name in run}:
+            sentences.append(f"learner {learner}: not run, since no variant of this run differs for it")
+    return sentences
 
 
 def _check_names(settings: Settings, learners: tuple[str, ...]) -> None:
@@ -148,6 +167,29 @@ def _check_head_options(settings: Settings) -> None:
                 raise unknown_name(f"option of {name}", option, HEADS[name].options)
     for name in settings.heads:
         make_head(name, np.zeros(1, np.int32), **settings.head_options.get(name, {}))  # refuses bad values
+
+
+def _check_recipe(name: str, options: dict[str, Any]) -> None:
+    """The options that are fields of `later_training` have their ranges."""
+    usual = fields.as_dict(LaterTrainingSettings())
+    given = {field: value for field, value in options.items() if field in usual and field in RECIPE}
+    fields.resolve(LaterTrainingSettings, usual | given, prefix=f"learner_options.{name}.")
+    if given.get("epochs") is not None and given.get("steps") is not None:
+        raise InputError(f"give learner_options.{name}.steps or epochs, not both")
+
+
+def _check_later(settings: Settings) -> None:
+    later = settings.later_training
+    if later.steps is not None and later.epochs is not None:
+        raise InputError(
+            f"give later_training.steps or later_training.epochs, not both; got {later.steps}, {later.epochs}"
+        )
+    if list(later.milestones) != sorted(set(later.milestones)):
+        raise InputError(f"later_training.milestones must grow, got {later.milestones}")
+    if later.milestones and later.schedule not in (None, "step"):
+        raise InputError(
+            f"later_training.milestones are for later_training.schedule=step, got {later.schedule!r}"
+        )
 
 
 def _check_signs(settings: Settings) -> None:

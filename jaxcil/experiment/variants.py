@@ -58,6 +58,7 @@ class Variant(NamedTuple):
     labels: Callable[[Scenario, Labels, int], np.ndarray]  # int32 [N + M], as a task sees them
     wrap: Callable[[Any, "Mixing"], Any]  # learner -> learner
     kinds: tuple[str, ...] = ()  # whose images it adds: of classes to come ("future"), of past ones ("past")
+    one_loss: bool = False  # whether it differs from another variant in the distillation loss alone
 
 
 class FutureMixing(NamedTuple):
@@ -196,6 +197,8 @@ def _with_both(learner: Any, mixing: Mixing) -> Any:
     return sddr(_future_proofed(learner, mixing), **mixing.past._asdict())
 
 
+# real images are taken as they come, whatever is set for synthetic ones
+REAL = {"augmentation": None, "classification_weight": None, "distillation_weight": None}
 EVERY = ("future", "first")
 FUTURE, PAST = ("future",), ("past",)
 VARIANTS = {
@@ -205,9 +208,13 @@ VARIANTS = {
     "shuffled_labels": Variant(FUTURE, _future, _shuffled(_future), _future_proofed, FUTURE),
     "known_classes": Variant(EVERY, _known, _as_they_are, _future_proofed, FUTURE),
     "sddr": Variant(EVERY, _past, _as_they_are, _with_past(), PAST),
-    "sddr_classification": Variant(EVERY, _past, _as_they_are, _with_past(distillation_weight=0.0), PAST),
-    "sddr_distillation": Variant(EVERY, _past, _as_they_are, _with_past(classification_weight=0.0), PAST),
-    "real_past": Variant((), _real_past, _as_they_are, _with_past(augmentation=None), PAST),
+    "sddr_classification": Variant(
+        EVERY, _past, _as_they_are, _with_past(distillation_weight=0.0), PAST, True
+    ),
+    "sddr_distillation": Variant(
+        EVERY, _past, _as_they_are, _with_past(classification_weight=0.0), PAST, True
+    ),
+    "real_past": Variant((), _real_past, _as_they_are, _with_past(**REAL), PAST),
     "sddr_shuffled_labels": Variant(EVERY, _past, _shuffled(_past), _with_past(), PAST),
     "sddr_wrong_classes": Variant(EVERY, _of_others, _wrongly_labelled, _with_past(), PAST),
     "future_proof_sddr": Variant(EVERY, _future_then_past, _as_they_are, _with_both, (*FUTURE, *PAST)),

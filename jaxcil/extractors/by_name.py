@@ -23,12 +23,10 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": functools.partial(ResNet18, stem="cifar"),
     "resnet18_pycil": functools.partial(ResNet18, stem="pycil"),
     "resnet18_imagenet": functools.partial(ResNet18, stem="imagenet"),
+    "resnet18_lucir": functools.partial(ResNet18, stem="imagenet", last_relu=False),
 }
-SIGNED = (
-    "resnet8_lucir",
-    "resnet32_lucir",
-    "resnet32_podnet",
-)  # no ReLU at their end: features of both signs
+# No ReLU at their end: features of both signs
+SIGNED = ("resnet8_lucir", "resnet32_lucir", "resnet32_podnet", "resnet18_lucir")
 OUTPUT_LAYERS = {"linear": Linear, "cosine": Cosine}
 DTYPES = ("float32", "bfloat16")
 

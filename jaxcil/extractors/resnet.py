@@ -32,6 +32,7 @@ class ResNet18(nn.Module):
       width: channels of the first stage; the others have two, four and eight times as many.
       convolution: what computes the convolutions; training passes `jaxcil.convolution.conv_general_dilated`.
       dtype: of the computation, jnp.bfloat16 say; parameters, statistics and features are float32. None: float32.
+      last_relu: whether the last sum is rectified; else features have both signs, as LUCIR and PODNet take them.
 
     Raises:
       InputError: no such stem.
@@ -41,6 +42,7 @@ class ResNet18(nn.Module):
     width: int = 64
     convolution: Callable[..., Array] = lax.conv_general_dilated
     dtype: Any = None
+    last_relu: bool = True
 
     def __post_init__(self) -> None:
         if self.stem not in STEMS:
@@ -62,6 +64,7 @@ class ResNet18(nn.Module):
                     stride=2 if stage > 0 and block == 0 else 1,
                     convolution=self.convolution,
                     shortcut="B",
+                    last_relu=self.last_relu or (stage, block) != (3, 1),
                     dtype=self.dtype,
                     name=f"stage_{stage + 1}_{block}",
                 )(x, train)

@@ -130,7 +130,7 @@ def _split(learner: Incremental, state: State, features, labels, task: Task, key
     own, memory = whole(task.rows), np.asarray(state.memory)
     for label in np.flatnonzero(task.seen):
         rows = own[task.labels[own] == label] if task.new[label] else whole(memory[label])
-        count = min(learner.method.total // old, max(0, len(rows) - 1)) if old else 0
+        count = min(max(1, learner.method.total // old), max(0, len(rows) - 1)) if old else 0
         aside[label, :count] = random.choice(rows, count, replace=False)
     tasks = jnp.pad(state.task_of_class, (0, learner.other_classes), constant_values=-1)
     return state._replace(own={"task_of_class": tasks, "aside": jnp.asarray(aside)})
@@ -156,10 +156,10 @@ def bic(setup: Setup, *, temperature: Array | float = 2.0, aside: float = 0.1) -
       setup: of the run.
       temperature: of the distillation, > 0.
       aside: images that are set aside, as a fraction of the whole memory: each class gives aside * total // old
-        classes, and keeps at least one.
+        classes, at least one, and keeps at least one.
 
     Raises:
-      InputError: aside is not in (0, 1), or the memory is empty.
+      InputError: aside is not in (0, 1], or the memory is empty.
     """
     check_positive("temperature of bic", temperature)
     check_fraction("aside of bic", aside)

@@ -37,12 +37,17 @@ class LearnerChoice(NamedTuple):
     maker: Callable[..., Any]  # (setup, **options) -> learner
     options: dict[str, Any]  # fields of the config, at their defaults; of RECIPE too
     keeps_training: bool  # whether it trains in tasks after the first
+    memory: bool  # whether it chooses exemplars
+    distils: bool  # whether it has a distillation loss
 
 
-def _choice(maker: Callable[..., Any], keeps_training: bool = True) -> LearnerChoice:
+def _choice(
+    maker: Callable[..., Any], *, keeps_training: bool = True, memory: bool = True, distils: bool = True
+) -> LearnerChoice:
     _, *parameters = inspect.signature(maker).parameters.values()
     own = {each.name: each.default for each in parameters}
-    return LearnerChoice(maker, {**own, **RECIPE} if keeps_training else own, keeps_training)
+    options = {**own, **RECIPE} if keeps_training else own
+    return LearnerChoice(maker, options, keeps_training, memory, distils)
 
 
 def option_comments(name: str) -> dict[str, str]:
@@ -60,8 +65,12 @@ def divided(options: Mapping[str, Any], taken: Iterable[str]) -> tuple[dict[str,
     mine = set(taken)
     own = {name: value for name, value in options.items() if name in mine or name not in RECIPE}
     recipe = {name: value for name, value in options.items() if name not in own and value != RECIPE[name]}
-    if "steps" in recipe or "epochs" in recipe:  # one takes the place of the other
-        recipe = {"steps": None, "epochs": None, **recipe}
+    if (
+        "steps" in recipe or "epochs" in recipe
+    ):  # one takes the place of the other, and milestones count the other
+        recipe = {"steps": None, "epochs": None, "milestones": (), **recipe}
+    if recipe.get("schedule", "step") != "step":
+        recipe = {"milestones": (), **recipe}
     return own, recipe
 
 
@@ -79,18 +88,23 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         kinds: Any = (
             float if isinstance(default, int | float) and not isinstance(default, bool) else type(default)
         )
-        if default is None or value == default:
+        if value == default or option in RECIPE:  # of which the settings know the ranges
             continue
+        if default is None:
+            kinds = float
         kinds = (int, float) if kinds is float else kinds
         if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-            raise InputError(f"{field} must be like its default {default!r}, got {value!r}")
+            like = "a number" if default is None else f"like its default {default!r}"
+            raise InputError(f"{field} must be {like}, got {value!r}")
 
 
 DEFAULT = "frozen"  # the files of its lanes are called by their variants alone
 LEARNERS = {
-    DEFAULT: _choice(frozen, keeps_training=False),
-    **{
-        maker.__name__: _choice(maker)
-        for maker in (finetune, replay, joint, lwf, icarl, lucir, podnet, wa, bic, der, foster)
-    },
+    DEFAULT: _choice(frozen, keeps_training=False, memory=False, distils=False),
+    "finetune": _choice(finetune, memory=False, distils=False),
+    "replay": _choice(replay, distils=False),
+    "joint": _choice(joint, memory=False, distils=False),
+    "lwf": _choice(lwf, memory=False),
+    "der": _choice(der, distils=False),
+    **{maker.__name__: _choice(maker) for maker in (icarl, lucir, podnet, wa, bic, foster)},
 }

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxcil.learners.incremental import Incremental, State, rows_where
+from jaxcil.learners.incremental import OF_MEMORY, Incremental, State, rows_where
 from jaxcil.memory import exemplars as memories
 from jaxcil.training.learner import AS_THEY_ARE, Fit, Task
 
@@ -55,7 +55,7 @@ def remember(
     first, count, most = int(np.argmax(task.new)), int(np.sum(task.new)), max(learner.task_sizes)
     relative = jnp.where(labels["task"] < 0, -1, labels["task"] - first)
     rows = learner.method.mean_features(features["task"]["images"])
-    places = kind.choose(rows, relative, most, room, key)
+    places = kind.choose(rows, relative, most, room, key, learner.images_per_class)
     rows = jnp.where(places < 0, -1, jnp.asarray(task.rows)[places])
     quota = kind.quota(int(np.sum(task.seen)) if sharing is None else sharing)
     rows, old = memories.cut(rows, quota), memories.cut(state.memory, quota)
@@ -86,7 +86,7 @@ def _teach(learner: Incremental, state: State, features: Any, labels: Any, task:
 
 GROW = Fit("new classes", no_rows, _grow)
 TEACHER = Fit("teacher", no_rows, _teach)
-EXEMPLARS = Fit("exemplars", task_rows, remember)
+EXEMPLARS = Fit(OF_MEMORY[0], task_rows, remember)
 
 
 def mirrored(images: Array) -> Array:
@@ -99,4 +99,4 @@ MIRRORED = {**AS_THEY_ARE, "mirrored": mirrored}
 
 def means_over(views: Mapping[str, Callable[[Array], Array]] = AS_THEY_ARE) -> Fit:
     """The fit of the means of exemplars, over some views of them."""
-    return Fit("class means", _means_rows, means, views=views)
+    return Fit(OF_MEMORY[1], _means_rows, means, views=views)

@@ -29,6 +29,8 @@ from jaxcil.memory.exemplars import Exemplars
 from jaxcil.training.learner import Batch, Phase, Task
 from jaxcil.training.optimizer import SGD
 
+OF_MEMORY = ("exemplars", "class means")  # names of fits
+
 
 class Model(NamedTuple):
     """A network and the output layer on it."""
@@ -116,6 +118,7 @@ class Incremental:
       task_sizes: number of classes of each task.
       augmentation: random changes of training images; constants of the program.
       exemplars: the memory; None: none, and no reading "nme".
+      images_per_class: real training images of the largest class, so that herding compiles once; None: as they come.
       other_classes: classes of auxiliary rows that never come; their labels are from C on.
     """
 
@@ -126,6 +129,7 @@ class Incremental:
     task_sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
     augmentation: Augmentation = flax.struct.field(pytree_node=False, default=Augmentation())
     exemplars: Exemplars | None = flax.struct.field(pytree_node=False, default=None)
+    images_per_class: int | None = flax.struct.field(pytree_node=False, default=None)
     other_classes: int = flax.struct.field(pytree_node=False, default=0)
 
     frozen_after = None
@@ -137,9 +141,14 @@ class Incremental:
         return self.num_classes + self.other_classes
 
     @property
+    def has_means(self) -> bool:
+        """Whether there is a nearest mean of exemplars."""
+        return self.exemplars is not None and self.method.has_means
+
+    @property
     def reading_names(self) -> tuple[str, ...]:
-        """The network's own output, and the nearest mean of exemplars where there are any."""
-        return ("cnn",) if self.exemplars is None else ("cnn", "nme")
+        """The network's own output, and the nearest mean of exemplars where there is one."""
+        return ("cnn", "nme") if self.has_means else ("cnn",)
 
     def init(self, key: Array, example_images: Array) -> State:
         """Random weights; images [B, H, W, 3] float32 give the shapes."""
@@ -158,8 +167,9 @@ class Incremental:
         )
 
     def phases(self, task_index: int) -> tuple[Phase, ...]:
-        """The method's."""
-        return self.method.phases(self, task_index)
+        """The method's, but for those of a memory that it does not have."""
+        phases = self.method.phases(self, task_index)
+        return tuple(phase for phase in phases if self.exemplars is not None or phase.name not in OF_MEMORY)
 
     def features(self, state: State, images: Array) -> Array:
         """Features [B, D] float32 of images [B, H, W, 3] in [-1, 1]."""
@@ -171,7 +181,7 @@ class Incremental:
         seen = (state.task_of_class >= 0)[None]
         logits = self.method.logits(state.model.output, features, state.own)[:, : self.num_classes]
         readings = {"cnn": jnp.where(seen, logits, -jnp.inf)}
-        if self.exemplars is not None:
+        if self.has_means:
             rows = self.method.mean_features(features)
             distances = nearest_mean_distances(rows, state.means, self.method.epsilon)
             readings["nme"] = jnp.where(seen, -distances, -jnp.inf)

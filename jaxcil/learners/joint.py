@@ -18,6 +18,8 @@ from jaxcil.training.learner import Phase, Setup
 class Joint(Replay):
     """The phases."""
 
+    has_means = False
+
     def phases(self, learner: Incremental, task_index: int) -> tuple[Phase, ...]:
         """New classes, training, and all images into the memory."""
         step = Step(Replay.loss, "later" if task_index else "first")

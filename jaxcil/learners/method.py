@@ -19,11 +19,13 @@ class Method:
 
     Attributes:
       has_teacher: whether the state holds the network of the task before.
+      has_means: whether exemplars have class means, where there are exemplars.
       epsilon: added to the length of a feature, where public code does so.
       mean_epsilon: added to the length of a class mean.
     """
 
     has_teacher = False
+    has_means = True
     epsilon = 0.0
     mean_epsilon = 0.0
 

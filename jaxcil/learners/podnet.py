@@ -189,7 +189,7 @@ def _all_proxies(method: PODNet, state: State, classes: Classes):
 def _imprint(learner: Incremental, state: State, features, labels, task: Task, key: Array) -> State:
     method, classes = learner.method, learner.masks(task)
     proxies = state.model.output["rows"]["proxies"]
-    size = int(np.bincount(np.asarray(labels["task"]) + 1)[1:].max(initial=1))
+    size = learner.images_per_class or int(np.bincount(np.asarray(labels["task"]) + 1)[1:].max(initial=1))
     start = key if method.random_start else None
     centres = centres_of_classes(
         unit_rows(features["task"]["images"]), labels["task"], proxies.shape[0], size, method.proxies, start

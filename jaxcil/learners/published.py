@@ -42,6 +42,7 @@ def learner(
         augmentation=setup.augmentation,
         exemplars=None if memory is None else exemplars(setup, memory),
         other_classes=setup.other_classes,
+        images_per_class=setup.images_per_class,
     )
 
 
@@ -51,18 +52,29 @@ def first_recipe(setup: Setup) -> Recipe:
 
 
 def later_recipe(setup: Setup, published: Published) -> Recipe:
-    """That of the trainings of later tasks."""
+    """That of the trainings of later tasks; published milestones keep their place in one of another length.
+
+    Raises:
+      InputError: milestones beyond the end of the training, or a schedule that does not go with them.
+    """
     own = setup.later_training
-    milestones = own.milestones or (published.milestones if own.schedule in (None, "step") else ())
-    if own.steps is not None and not own.milestones:
-        milestones = ()  # those of the paper count its epochs
+    length = own.steps or own.epochs or published.epochs
+    milestones = tuple(own.milestones)
+    if milestones and milestones[-1] >= length:
+        raise InputError(
+            f"milestones of later tasks must end before their training does, after {length} "
+            f"{'steps' if own.steps else 'epochs'}; got {milestones}"
+        )
+    if not milestones and own.schedule in (None, "step"):
+        scaled = {round(milestone * length / published.epochs) for milestone in published.milestones}
+        milestones = tuple(sorted(milestone for milestone in scaled if 0 < milestone < length))
     schedule = own.schedule or ("step" if milestones else "cosine")
     rate, decay = own.learning_rate, own.weight_decay
     optimizer = sgd(
         published.learning_rate if rate is None else rate,
         published.weight_decay if decay is None else decay,
         schedule=schedule,
-        milestones=tuple(milestones),
+        milestones=milestones,
     )
     epochs = None if own.steps is not None else own.epochs or published.epochs
     size = own.batch_size or (setup.batch_size if own.steps is not None else published.batch_size)

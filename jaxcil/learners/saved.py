@@ -90,6 +90,8 @@ def load(
             f"{run} has no final state of learner {learner} with variant {variant}; there are: {', '.join(done)}"
         )
     about = record.read_kept_json(folder / DESCRIPTION, saved.REMEDY)
+    if about is None:
+        raise InputError(f"{folder} has no {DESCRIPTION}; bring back the file that was written")
     choices = {**{name: choice.maker for name, choice in LEARNERS.items()}, **(makers or {})}
     if about["name"] not in choices:
         raise unknown_name("learner", about["name"], choices)

@@ -39,7 +39,15 @@ class Exemplars:
         """Images of each class when that many classes have been seen."""
         return self.per_class if self.per_class is not None else (self.total or 0) // max(1, seen)
 
-    def choose(self, features: Array, labels: Array, num_classes: int, count: int, key: Array) -> Array:
+    def choose(
+        self,
+        features: Array,
+        labels: Array,
+        num_classes: int,
+        count: int,
+        key: Array,
+        images_per_class: int | None = None,
+    ) -> Array:
         """Places [C, count] of each class's exemplars among the rows, best first; -1 where a class has no more.
 
         Args:
@@ -48,8 +56,10 @@ class Exemplars:
           num_classes: C.
           count: at least 1.
           key: of the random rule.
+          images_per_class: bound on the rows of one class; None reads it from the labels, so that tasks whose largest
+            class differs compile anew.
         """
-        size = max(1, int(np.bincount(np.asarray(labels) + 1)[1:].max(initial=1)))
+        size = images_per_class or max(1, int(np.bincount(np.asarray(labels) + 1)[1:].max(initial=1)))
         if self.rule == "all":
             rows = rows_by_class(labels, num_classes, count)
             return jnp.where(rows == labels.shape[0], -1, rows).astype(jnp.int32)

@@ -42,8 +42,13 @@ class Pool(Protocol):
         """Bytes that every device holds."""
         ...
 
-    def batches(self, task: Task, parts: Sequence[Part], steps: int, mesh: Any) -> Any:
-        """What `loop.train` takes as data: all images as `Data`, or a function that reads batches of `Data`."""
+    def batches(
+        self, task: Task, parts: Sequence[Part], steps: int, mesh: Any, key: Array | None = None
+    ) -> Any:
+        """What `loop.train` takes as data: all images as `Data`, or a function that reads batches of `Data`.
+
+        `key` is of the batches that are read; None: the same for all trainings, of whatever seed.
+        """
         ...
 
     def features(
@@ -272,12 +277,16 @@ def _train(
     mesh = meshes.training_mesh(len(states), batch_size=batch_size, resident=pool.nbytes)
     all_keys = jnp.stack(phase_keys)
     before = stacked(states)
-    with surroundings.watch(phase.name, steps, progress.steps) as notify:
+    name = f"{phase.name} of task {task.index}" if task.index else phase.name
+    with surroundings.watch(name, steps, progress.steps) as notify:
         trained = loop.train(
             surroundings.program(phase),
             learner,
             loop.begin(_begin(phase.begin), learner, before, _arrays(task), all_keys),
-            pool.batches(task, parts[0], steps, mesh),
+            # a frozen learner's only training has the batches of any seed, so that seeds can share them
+            pool.batches(
+                task, parts[0], steps, mesh, phase_keys[0] if learner.frozen_after is None else None
+            ),
             parts,
             all_keys,
             steps=steps,

@@ -87,6 +87,19 @@ REFUSED = [
         },
         "real_past mixes real images of past classes into batches, which a stream cannot",
     ),
+    ({"learner_options": {"icarl": {"epochs": 0}}}, "learner_options.icarl.epochs must be from 1"),
+    (
+        {"learner_options": {"icarl": {"epochs": "ten"}}},
+        "learner_options.icarl.epochs must be a whole number",
+    ),
+    ({"learner_options": {"icarl": {"learning_rate": -0.1}}}, "icarl.learning_rate must be from 0"),
+    ({"learner_options": {"podnet": {"spatial": "much"}}}, "podnet.spatial must be a number, got 'much'"),
+    ({"later_training.steps": 3, "later_training.epochs": 3}, "later_training.epochs, not both; got 3, 3"),
+    ({"later_training.milestones": (3, 2)}, r"later_training\.milestones must grow, got \(3, 2\)"),
+    (
+        {"later_training.milestones": (3,), "later_training.schedule": "cosine"},
+        "later_training.milestones are for later_training.schedule=step, got 'cosine'",
+    ),
     ({"learner_options": {"icarl": {"loss": 3}}}, "learner_options.icarl.loss must be like its default 'ce'"),
     ({"head_options": {"nmc": {}}}, "no head with options 'nmc'"),
     ({"learner_options": {"freezing": {}}}, "no learner with options 'freezing'"),
@@ -181,6 +194,24 @@ def test_a_variant_or_learner_that_no_lane_names_goes_with_all():
         ("plain", "mine"),
         ("real_future", "mine"),
     )
+
+
+def test_one_loss_alone_goes_with_learners_that_have_both():
+    fields = {"learners": ("replay", "icarl"), "variants": ("plain", "sddr_distillation")}
+    assert lanes(settings_of(**fields)) == (
+        ("plain", "replay"),
+        ("plain", "icarl"),
+        ("sddr_distillation", "icarl"),
+    )
+
+
+def test_a_lane_or_a_learner_that_is_not_run_is_said():
+    fields = {"learners": ("frozen", "icarl"), "variants": ("plain", "sddr"), "lanes": ("real_past/icarl",)}
+    assert any(
+        "lane real_past/icarl: not run" in sentence for sentence in without_effect(settings_of(**fields))
+    )
+    none_for_frozen = settings_of(learners=("frozen", "icarl"), variants=("sddr",))
+    assert any("learner frozen: not run" in sentence for sentence in without_effect(none_for_frozen))
 
 
 def test_variants_of_past_classes_go_with_learners_that_keep_training_alone():

@@ -47,12 +47,23 @@ def test_a_setting_takes_the_place_of_a_published_value_and_leaves_the_others(sm
     assert (recipe.epochs, recipe.optimizer.milestones) == (170, (80, 120))
 
 
-def test_a_number_of_steps_takes_the_place_of_epochs_and_of_the_milestones_that_count_them(small_run):
-    recipe = later(small_run, steps=40)
-    assert (recipe.epochs, recipe.steps, recipe.batch_size) == (None, 40, 7)
-    assert recipe.optimizer.schedule == "cosine"
-    stepped = later(small_run, steps=40, milestones=(20,))
-    assert (stepped.optimizer.schedule, stepped.optimizer.milestones) == ("step", (20,))
+def test_a_number_of_steps_takes_the_place_of_epochs_and_milestones_keep_their_place(small_run):
+    recipe = later(small_run, steps=170)
+    assert (recipe.epochs, recipe.steps, recipe.batch_size) == (None, 170, 7)
+    assert (recipe.optimizer.schedule, recipe.optimizer.milestones) == ("step", (80, 120))
+    assert later(small_run, epochs=17).optimizer.milestones == (8, 12)
+    assert later(small_run, steps=40, milestones=(20,)).optimizer.milestones == (20,)
+
+
+def test_a_training_too_short_for_its_milestones_has_a_cosine(small_run):
+    assert later(small_run, steps=1).optimizer.schedule == "cosine"
+
+
+def test_milestones_beyond_the_end_are_refused(small_run):
+    with pytest.raises(
+        InputError, match=r"must end before their training does, after 20 epochs; got \(10, 20\)"
+    ):
+        later(small_run, epochs=20, milestones=(10, 20))
 
 
 def test_another_schedule_takes_the_place_of_milestones(small_run):
@@ -85,7 +96,9 @@ def test_a_total_that_leaves_a_class_without_exemplars_is_refused(small_run):
 def test_options_of_a_recipe_are_told_from_those_of_the_maker():
     own, recipe = divided({"temperature": 3.0, "epochs": 5, "milestones": ()}, ["temperature"])
     assert own == {"temperature": 3.0}
-    assert recipe == {"steps": None, "epochs": 5}  # in place of steps that later_training has
+    # in place of steps, and of milestones that count them, that later_training has
+    assert recipe == {"steps": None, "epochs": 5, "milestones": ()}
+    assert divided({"schedule": "cosine"}, [])[1] == {"milestones": (), "schedule": "cosine"}
 
 
 @pytest.mark.parametrize(

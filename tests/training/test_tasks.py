@@ -114,7 +114,7 @@ class Numbers:
 
     nbytes = 0
 
-    def batches(self, task, parts, steps, mesh):
+    def batches(self, task, parts, steps, mesh, key=None):
         labels = jnp.asarray(task.labels)
         return Data(jnp.asarray(NUMBERS), labels, jnp.zeros(len(labels), bool))
 

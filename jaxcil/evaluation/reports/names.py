@@ -61,7 +61,7 @@ CONTROLS = {
     "shuffled_labels": "synthetic images with their class labels permuted",
     "known_classes": "equally many synthetic images, of first-task classes only",
     "sddr_shuffled_labels": "synthetic images of past classes with their class labels permuted",
-    "sddr_wrong_classes": "equally many synthetic images, of classes other than the past ones",
+    "sddr_wrong_classes": "equally many synthetic images, those of one class labelled as another",
 }
 METRICS = {
     "average_incremental_accuracy": "average incremental accuracy",

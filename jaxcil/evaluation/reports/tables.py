@@ -306,14 +306,20 @@ def _without_auxiliary(
 ) -> dict[tuple[Method, str], dict[Pair, float]]:
     """The main metric of all runs without auxiliary images that a setting may be compared with."""
 
-    def real(fields: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in fields.items() if not name.startswith(OF_AUXILIARY)}
+    def real(fields: Mapping[str, Any], of: tuple[str, ...] = OF_AUXILIARY) -> dict[str, Any]:
+        return {name: value for name, value in fields.items() if not name.startswith(of)}
 
+    own = {
+        "real_past": ("synthetic.", "auxiliary.future.")
+    }  # fractions and numbers of past images are its own too
     values: dict[tuple[Method, str], dict[Pair, float]] = {}
     for other in (*comparison.settings, setting):  # itself last: its own values count
         if real(other.fields) == real(setting.fields):
             for (method, variant), of_pair in _values(other, MAIN).items():
-                if variant in WITHOUT_AUXILIARY:
+                others = own.get(variant, OF_AUXILIARY)
+                if variant in WITHOUT_AUXILIARY and real(other.fields, others) == real(
+                    setting.fields, others
+                ):
                     values.setdefault((method, variant), {}).update(of_pair)
     return values
 
