@@ -13,7 +13,7 @@ from jaxcil import experiment
 from jaxcil.cli.arguments import parse
 from jaxcil.data import datasets
 from jaxcil.errors import InputError
-from jaxcil.experiment import lanes, reading
+from jaxcil.experiment import measuring, reading
 from jaxcil.extractors.saved import load_features, load_states, save_states
 from jaxcil.training.learner import as_they_are
 from jaxcil.workdir import files, record
@@ -33,6 +33,7 @@ def finished(tmp_path_factory):
     fields = [
         f"dataset={root}/images",
         "variants=plain",
+        "learners=frozen,",
         "heads=ncm,fecam",
         "head_options.fecam.first_task=classifier",
         "seeds=3,5",
@@ -55,7 +56,7 @@ def finished(tmp_path_factory):
             )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "FrozenFeatures", Recording)
+        patch.setattr(measuring, "FrozenFeatures", Recording)
         experiment.run(config, root / "run")
     return root / "run", datasets.load(f"{root}/images", "train").images, seen
 

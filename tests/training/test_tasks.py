@@ -48,6 +48,8 @@ class Phases:
     factor: float
     of_task: Chosen = flax.struct.field(pytree_node=False)  # number of a task -> phases
 
+    frozen_after = None
+
     def phases(self, task_index):
         return self.of_task.function(task_index)
 
