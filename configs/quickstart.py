@@ -10,6 +10,7 @@ from jaxcil.experiment.settings import defaults
 
 def get_config() -> ConfigDict:
     config = defaults()
+    config.seeds = (0, 1, 2)
     config.variants = ("plain", "future_proof", "real_future", "sddr")
     config.learners = ("frozen", "icarl")
     config.lanes = ("plain/frozen", "future_proof/frozen", "real_future/frozen", "plain/icarl", "sddr/icarl")

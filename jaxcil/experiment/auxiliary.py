@@ -11,7 +11,7 @@ from jaxcil.data.scenario import Scenario
 from jaxcil.errors import InputError, unknown_name
 from jaxcil.experiment.fields import Settings
 from jaxcil.experiment.settings import lanes
-from jaxcil.experiment.variants import NEED_SYNTHETIC, VARIANTS
+from jaxcil.experiment.variants import NEED_SYNTHETIC, VARIANTS, number_in_class
 from jaxcil.synthesis.dataset import filters
 from jaxcil.synthesis.drawing.models import generate_by_name
 
@@ -85,6 +85,16 @@ def load_auxiliary(
                 f"auxiliary.{name}.images_per_class is {limit}, but {source} has {least} images of "
                 f"{known[int(np.flatnonzero(counts == least)[0])]}; take fewer, or more images"
             )
+    limits = [
+        limit
+        for name, limit in (
+            ("future", future.images_per_class),
+            ("past", settings.auxiliary.past.images_per_class),
+        )
+        if _takes(settings, name)
+    ]
+    if limits and None not in limits:  # what no variant takes is not kept in memory
+        taken &= (labels < first) | (number_in_class(labels) < max(limits))
     return AuxiliaryImages(images[taken], labels[taken], others, source)
 
 
