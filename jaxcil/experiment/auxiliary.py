@@ -93,8 +93,9 @@ def load_auxiliary(
         )
         if _takes(settings, name)
     ]
-    if limits and None not in limits:  # what no variant takes is not kept in memory
-        taken &= (labels < first) | (number_in_class(labels) < max(limits))
+    bounds = [limit for limit in limits if limit is not None]
+    if bounds and len(bounds) == len(limits):  # what no variant takes is not kept in memory
+        taken &= (labels < first) | (number_in_class(labels) < max(bounds))
     return AuxiliaryImages(images[taken], labels[taken], others, source)
 
 
