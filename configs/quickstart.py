@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.variants = ("plain", "future_proof", "real_future", "sddr")
     config.learners = ("frozen", "icarl")
     config.lanes = ("plain/frozen", "future_proof/frozen", "real_future/frozen", "plain/icarl", "sddr/icarl")
-    config.training.update(steps=300, batch_size=64)
+    config.training.update(steps=300, batch_size=64, checkpoint_every=60)
     config.training.augmentation.update(crop=1, border="edge")
     config.later_training.steps = 60
     config.memory.per_class = 2
