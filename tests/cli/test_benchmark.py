@@ -39,7 +39,10 @@ def test_options_arrive_as_what_they_mean(called, tmp_path, capsys):
     ("arguments", "message"),
     [
         ((), "expected one name"),
-        (("generate", "sample"), "expected one name of convolution, generate, heads, learners, sample, train, got"),
+        (
+            ("generate", "sample"),
+            "expected one name of convolution, generate, heads, learners, sample, train, got",
+        ),
         (("generate", "--size"), "write --size=VALUE"),
         (("genrate",), "Did you mean 'generate'"),
         (("generate", "--bacth=1"), "Did you mean '--batch'"),
