@@ -52,6 +52,8 @@ KEEP_TRAINING = {
     "der pycil": lambda setup: der(setup, form="pycil"),
     "foster": lambda setup: foster(setup, beta_boosting=(0.9, 0.8), compression_epochs=2),
 }
+# Further forms of learners that are in the table, whose own code other tests follow: slow ones
+FORMS = ("icarl bce", "podnet cnn", "podnet pycil", "der pycil", "fpcil of icarl")
 ONCE_PER_TASK = ("der", "der pycil")  # compile programs of more branches
 LEARNERS = {
     "supervised": supervised,
@@ -61,6 +63,13 @@ LEARNERS = {
     "fpcil of icarl": lambda setup: fpcil(icarl(setup), loss_weight=0.5, batch_fraction=0.4),
 }
 STOPS = range(1, 8) if os.environ.get("JAXCIL_SLOW") else (3, 6)  # eighths of all there is to do
+
+
+def table(names):
+    """Parameters of a test; further forms are slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in FORMS), id=name) for name in names]
+
+
 FUTURE = (2, 3, 4, 5)  # labels of auxiliary images
 PAST = (0, 0, 1, 1, 2, 2, 3, 3)
 LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"  # jax's event for every program that is new to a process
@@ -78,7 +87,7 @@ class Observed(NamedTuple):
     programs: dict
 
 
-@pytest.fixture(scope="module", params=LEARNERS)
+@pytest.fixture(scope="module", params=table(LEARNERS))
 def learner(request, small_run):
     """Each learner, with everything on that is a number."""
     optimizer = sgd(0.05, 5e-4, schedule="step", milestones=(1,))
@@ -321,7 +330,7 @@ def test_four_devices_train_what_one_trains(name, small_run, monkeypatch):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", KEEP_TRAINING)
+@pytest.mark.parametrize("name", table(KEEP_TRAINING))
 def test_sddr_of_it_sees_past_classes_keeps_none_of_their_images_and_predicts_no_unseen_class(
     name, small_run
 ):

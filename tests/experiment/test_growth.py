@@ -192,7 +192,7 @@ def pinned(make_config, tmp_path):
         (("variants=plain",), ("variants=plain", "auxiliary.future.images_per_class=7")),
         (("variants=plain,real_future",), ("auxiliary.future.batch_fraction=0.5", "synthetic.nfe=9")),
         (("variants=plain",), ("auxiliary.future.source=a", "auxiliary.future.classes=five,")),
-        ((), ("memory.total=9", "later_training.epochs=9", "auxiliary.past.images_per_class=9")),
+        ((), ("memory.per_class=9", "later_training.steps=9", "auxiliary.past.images_per_class=9")),
         (("lanes=plain/frozen,",), ("lanes=plain/frozen,real_future/frozen",)),
         (("lanes=plain/frozen,",), ()),
     ],
@@ -218,7 +218,11 @@ def test_lists_may_grow_and_fields_without_effect_may_change(there, here, pinned
             r"auxiliary\.future\.images_per_class: there None, now 2",
         ),
         ((), ("synthetic.nfe=9",), r"synthetic\.nfe: there 2, now 9"),
-        ((), ("lanes=plain/frozen,",), r"lanes: there \['plain/frozen', .*\], now \['plain/frozen'\]"),
+        (
+            (),
+            ("lanes=plain/frozen,future_proof/icarl",),
+            r"lanes: there \[.*\], now \['plain/frozen', 'future_proof/icarl'\]",
+        ),
         (
             ("variants=plain",),
             ("training.momentum=0.5", "scenario.first_classes=2"),
