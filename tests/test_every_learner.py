@@ -52,8 +52,11 @@ KEEP_TRAINING = {
     "der pycil": lambda setup: der(setup, form="pycil"),
     "foster": lambda setup: foster(setup, beta_boosting=(0.9, 0.8), compression_epochs=2),
 }
-# Further forms of learners that are in the table, whose own code other tests follow: slow ones
-FORMS = ("icarl bce", "podnet cnn", "podnet pycil", "der pycil", "fpcil of icarl")
+# Slow ones: further forms of learners that are in the table, and those that differ from others in a loss alone
+FURTHER = (
+    *("icarl bce", "podnet cnn", "podnet pycil", "der pycil", "fpcil of icarl"),
+    *("finetune", "joint", "lwf", "wa"),
+)
 ONCE_PER_TASK = ("der", "der pycil")  # compile programs of more branches
 LEARNERS = {
     "supervised": supervised,
@@ -66,8 +69,8 @@ STOPS = range(1, 8) if os.environ.get("JAXCIL_SLOW") else (3, 6)  # eighths of a
 
 
 def table(names):
-    """Parameters of a test; further forms are slow."""
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in FORMS), id=name) for name in names]
+    """Parameters of a test; FURTHER ones are slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in FURTHER), id=name) for name in names]
 
 
 FUTURE = (2, 3, 4, 5)  # labels of auxiliary images

@@ -113,6 +113,7 @@ def trained():
     return model, told
 
 
+@pytest.mark.slow
 def test_a_trained_pipeline_is_complete_and_saved_and_loaded(trained, tmp_path):
     import jaxcil.diffusion as sd
 
@@ -129,6 +130,7 @@ def test_a_trained_pipeline_is_complete_and_saved_and_loaded(trained, tmp_path):
     assert loaded.vae.scaling_factor == model.vae.scaling_factor
 
 
+@pytest.mark.slow
 def test_training_twice_gives_the_same_weights_bit_for_bit():
     # the training of `trained`, whose programs it shares
     module = small_autoencoder().clone(convolution=convolution.conv_general_dilated)

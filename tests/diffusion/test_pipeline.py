@@ -215,6 +215,7 @@ def test_the_empty_prompt_is_encoded_once_for_all_images(model, monkeypatch):
     assert sorted(shapes) == [(1, 77), (3, 77)]
 
 
+@pytest.mark.slow
 def test_skipped_layers_change_the_prompts_alone_as_in_diffusers(model):
     plan = ddim_plan([801], model.scheduler_config)
     ids, negative_ids = model.tokenize(["a photo of a cat"]), model.tokenize(["a dog"])

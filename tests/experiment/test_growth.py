@@ -112,6 +112,7 @@ def test_added_heads_and_variants_interrupted_in_training_and_reading_give_the_s
     assert before.items() <= kept(run).items()
 
 
+@pytest.mark.slow
 def test_added_seeds_are_those_of_a_run_of_their_own_and_leave_the_others(
     plain, make_config, tmp_path, monkeypatch
 ):

@@ -2,7 +2,7 @@
 
 Compared are losses and their terms, rates, gradient and parameter norms after every step, batch-normalisation
 statistics and whole tensors at the end of every phase, test logits and features, exemplars, means and the nearest mean.
-`JAXCIL_GOLDEN` adds all files of its folder "learners"; small ones are next to the tests.
+`JAXCIL_GOLDEN` adds all files of its folder "learners"; small ones are next to the tests, some of them slow.
 """
 
 import functools
@@ -530,15 +530,18 @@ FOLLOWERS = {"der_official": DERFollower, "pycil_der": DERFollower, "pycil_foste
 
 
 def follower_of(recorded):
-    """A learner that is to follow a file, or None."""
-    maker = longest_of(MAKERS, recorded)
-    return None if maker is None else (longest_of(FOLLOWERS, recorded) or Follower)(recorded, maker(recorded))
+    """A learner that is to follow a file."""
+    return (longest_of(FOLLOWERS, recorded) or Follower)(recorded, longest_of(MAKERS, recorded)(recorded))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+# Of the small files, those whose programs take minutes to compile
+LONG = ("lucir", "podnet_cnn", "pycil_der", "pycil_foster", "pycil_bic")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONG), id=path.stem) for path in FILES],
+)
 def test_a_learner_follows_the_recorded_trajectory(path, x64):
     recorded = trajectory.Recorded(path)
-    follower = follower_of(recorded)
-    if follower is None:
-        pytest.skip("not written yet")
-    follower.run()
+    follower_of(recorded).run()

@@ -10,6 +10,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 import jaxcil.diffusion as sd
 from jaxcil import keys
@@ -53,6 +54,7 @@ def noise(directory):
     return np.concatenate([part["noise"] for part in parts])[order]
 
 
+@pytest.mark.slow
 def test_devices_and_processes_draw_the_same_noise_and_the_same_images(tmp_path, monkeypatch):
     directories = {name: tmp_path / name / "set" for name in ("one", "four", "two-by-two")}
     environment = os.environ | {

@@ -35,6 +35,7 @@ def test_weak_errors_are_those_of_other_code():
         np.testing.assert_allclose(np.array(errors[name]) * np.hypot(0.5, 0.05), expected, rtol=2.5e-2)
 
 
+@pytest.mark.slow
 def test_orders_on_a_mixture_are_one_two_and_three():
     by_sampler = orders.order_errors("mixture_ode", tuple(SAMPLERS), (80, 160))
     slopes = {name: np.log2(errors[0] / errors[1]) for name, errors in by_sampler.items()}

@@ -98,7 +98,9 @@ def kill_at_random(process, directory, generator):
 
 
 @pytest.mark.parametrize(
-    ("kills", "images_per_class"), [(3, 50), pytest.param(30, 250, marks=pytest.mark.slow)], ids=["3", "30"]
+    ("kills", "images_per_class"),
+    [pytest.param(3, 50, marks=pytest.mark.slow), pytest.param(30, 250, marks=pytest.mark.slow)],
+    ids=["3", "30"],
 )
 def test_kills_at_random_moments_cost_a_shard_each_and_leave_no_trace(
     kills, images_per_class, start, whole, tmp_path, contents
