@@ -7,6 +7,7 @@ import importlib.util
 import pathlib
 import sys
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import pytest
@@ -24,6 +25,7 @@ PATHS = {path.stem: path for path in following.FILES}
 pytestmark = pytest.mark.slow
 
 
+@flax.struct.dataclass
 class Other(Incremental):
     """A learner with other phases."""
 
@@ -33,6 +35,7 @@ class Other(Incremental):
         return type(self).change(super().phases(task_index))
 
 
+@flax.struct.dataclass
 class AlignedAfterTheCopy(Other):
     """The teacher is copied before the alignment."""
 
@@ -42,6 +45,7 @@ class AlignedAfterTheCopy(Other):
         return (*(phase for phase in phases if phase.name != "alignment"), *align)
 
 
+@flax.struct.dataclass
 class StatisticsRestored(Other):
     """The balanced training leaves the batch statistics as they were."""
 
@@ -58,6 +62,7 @@ class StatisticsRestored(Other):
         return tuple(map(restored, phases))
 
 
+@flax.struct.dataclass
 class TeacherInTrainMode(Incremental):
     """The teacher normalises by the batch."""
 
@@ -69,6 +74,7 @@ class TeacherInTrainMode(Incremental):
         return self.method.embed(own.features, own.maps)
 
 
+@flax.struct.dataclass
 class WithoutImprinting(Other):
     """New embeddings stay as they are drawn."""
 
@@ -107,11 +113,6 @@ def still_maximum(learner, monkeypatch):
     return learner
 
 
-def other_herding(learner, monkeypatch):
-    del monkeypatch
-    return learner.replace(exemplars=learner.exemplars.replace(rule="pycil"))
-
-
 def usual_schedule(learner, monkeypatch):
     del monkeypatch
     recipes = {name: recipe.replace(delay=0) for name, recipe in learner.recipes.items()}
@@ -120,7 +121,6 @@ def usual_schedule(learner, monkeypatch):
 
 MISTAKES = {
     "teacher in train mode": ("lucir", made_into(TeacherInTrainMode)),
-    "herding by the other rule": ("lucir", other_herding),
     "no imprinting": ("lucir", made_into(WithoutImprinting)),
     "alignment after the copy of the teacher": ("pycil_wa", made_into(AlignedAfterTheCopy)),
     "no clamp of the gradient": ("podnet_cnn_clamp", without_clamp),
