@@ -70,30 +70,24 @@ def load_auxiliary(
     labels = position[labels]
     taken = np.isin(labels, [known.index(name) for name in chosen])
     first = scenario.task_sizes[0]
-    for name, limit, of in (
-        ("future", future.images_per_class, labels >= first),
-        (
-            "past",
-            settings.auxiliary.past.images_per_class,
-            labels < scenario.num_classes - scenario.task_sizes[-1],
-        ),
-    ):
+    last = scenario.num_classes - scenario.task_sizes[-1]
+    limits = [
+        (name, limit, of)
+        for name, limit, of in (
+            ("future", future.images_per_class, labels >= first),
+            ("past", settings.auxiliary.past.images_per_class, labels < last),
+        )
+        if _takes(settings, name)
+    ]
+    for name, limit, of in limits:
         counts = np.bincount(labels[taken & of], minlength=1)
         least = int(counts[counts > 0].min(initial=np.iinfo(np.int32).max))
-        if limit is not None and least < limit and _takes(settings, name):
+        if limit is not None and least < limit:
             raise InputError(
                 f"auxiliary.{name}.images_per_class is {limit}, but {source} has {least} images of "
                 f"{known[int(np.flatnonzero(counts == least)[0])]}; take fewer, or more images"
             )
-    limits = [
-        limit
-        for name, limit in (
-            ("future", future.images_per_class),
-            ("past", settings.auxiliary.past.images_per_class),
-        )
-        if _takes(settings, name)
-    ]
-    bounds = [limit for limit in limits if limit is not None]
+    bounds = [limit for _, limit, _ in limits if limit is not None]
     if bounds and len(bounds) == len(limits):  # what no variant takes is not kept in memory
         taken &= (labels < first) | (number_in_class(labels) < max(bounds))
     return AuxiliaryImages(images[taken], labels[taken], others, source)

@@ -65,9 +65,8 @@ def divided(options: Mapping[str, Any], taken: Iterable[str]) -> tuple[dict[str,
     mine = set(taken)
     own = {name: value for name, value in options.items() if name in mine or name not in RECIPE}
     recipe = {name: value for name, value in options.items() if name not in own and value != RECIPE[name]}
-    if (
-        "steps" in recipe or "epochs" in recipe
-    ):  # one takes the place of the other, and milestones count the other
+    # one takes the place of the other, which milestones count
+    if "steps" in recipe or "epochs" in recipe:
         recipe = {"steps": None, "epochs": None, "milestones": (), **recipe}
     if recipe.get("schedule", "step") != "step":
         recipe = {"milestones": (), **recipe}

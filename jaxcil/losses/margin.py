@@ -12,7 +12,7 @@ PODNet's local similarity classification (LSC; Douillard et al., ECCV 2020, sect
 (2) is what both public codes compute. The paper subtracts a margin of 0.6 from s_y, leaves y out of the sum and cuts
 the loss at 0; in the codes the margin is subtracted from all scores, so that it cancels, and exp(0) stays in the sum in
 place of class y. The loss is then not the same for scores that are all larger by a constant, and its derivative through
-m matters. The paper's form is `lsc_of_the_paper`.
+m matters.
 """
 
 import jax
@@ -52,23 +52,6 @@ def lsc(scores: Array, labels: Array, classes: Array) -> Array:
     own = _own(u, labels)
     others = jnp.where(own | ~classes[None], 0, jnp.exp(jnp.where(classes[None], u, 0))).sum(-1)
     return -jnp.where(own, u, 0).sum(-1) + jnp.log1p(others)
-
-
-def lsc_of_the_paper(
-    scores: Array, labels: Array, classes: Array, margin: Array | float, eta: Array | float
-) -> Array:
-    """The paper's form of (2), [B]: [-log(exp(eta (s_y - margin)) / sum_{i != y} exp(eta s_i))]_+.
-
-    Args:
-      scores: s [B, C].
-      labels: int32 [B].
-      classes: bool [C], those that take part.
-      margin: 0.6 in the paper.
-      eta: scale, > 0.
-    """
-    own = _own(scores, labels)
-    others = jax.nn.logsumexp(jnp.where(own | ~classes[None], -jnp.inf, eta * scores), axis=-1)
-    return jnp.maximum(0, others - eta * (jnp.where(own, scores, 0).sum(-1) - margin))
 
 
 def _own(scores: Array, labels: Array) -> Array:

@@ -294,3 +294,9 @@ def test_help_config_prints_the_fields_and_stops_before_anything_is_missing(caps
         arguments.parse(["--help-config"], base(), {"directory": "a set"}, workdir=None)
     assert exit_.value.code == 0
     assert "training.steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "expected"), [(",", ()), ("", ()), ("3,", (3,)), ("3,4", (3, 4))])
+def test_a_comma_at_the_end_of_a_list_is_ignored_and_alone_it_is_the_empty_list(text, expected):
+    config, _ = parse(["--config=quickstart", f"--config.scenario.task_sizes={text}"])
+    assert config.scenario.task_sizes == expected

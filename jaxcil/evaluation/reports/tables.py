@@ -21,6 +21,7 @@ from jaxcil.evaluation.reports.spread import Pair, Spread, paired, recovered, sp
 Cells = tuple[list[str], list[list[str]]]  # header and lines of a table, as text
 MAIN = "average_incremental_accuracy"  # what gains are in
 OF_AUXILIARY = ("synthetic.", "auxiliary.")  # fields that concern auxiliary images alone
+OF_OTHERS = ("synthetic.", "auxiliary.future.")  # those of them that do not concern real_past
 WITHOUT_AUXILIARY = ("plain", "real_future", "real_past")  # variants that never see an auxiliary image
 # The upper bound of a variant trains on real images in the place of the synthetic ones.
 BOUNDS = {
@@ -306,21 +307,16 @@ def _without_auxiliary(
 ) -> dict[tuple[Method, str], dict[Pair, float]]:
     """The main metric of all runs without auxiliary images that a setting may be compared with."""
 
-    def real(fields: Mapping[str, Any], of: tuple[str, ...] = OF_AUXILIARY) -> dict[str, Any]:
-        return {name: value for name, value in fields.items() if not name.startswith(of)}
+    def real(fields: Mapping[str, Any], ignored: tuple[str, ...]) -> dict[str, Any]:
+        return {name: value for name, value in fields.items() if not name.startswith(ignored)}
 
-    own = {
-        "real_past": ("synthetic.", "auxiliary.future.")
-    }  # fractions and numbers of past images are its own too
     values: dict[tuple[Method, str], dict[Pair, float]] = {}
     for other in (*comparison.settings, setting):  # itself last: its own values count
-        if real(other.fields) == real(setting.fields):
-            for (method, variant), of_pair in _values(other, MAIN).items():
-                others = own.get(variant, OF_AUXILIARY)
-                if variant in WITHOUT_AUXILIARY and real(other.fields, others) == real(
-                    setting.fields, others
-                ):
-                    values.setdefault((method, variant), {}).update(of_pair)
+        for (method, variant), of_pair in _values(other, MAIN).items():
+            # the numbers and fractions of past images are those of the bound too
+            ignored = OF_OTHERS if variant == "real_past" else OF_AUXILIARY
+            if variant in WITHOUT_AUXILIARY and real(other.fields, ignored) == real(setting.fields, ignored):
+                values.setdefault((method, variant), {}).update(of_pair)
     return values
 
 
